@@ -1,0 +1,87 @@
+"""Reading and writing H.264 with PyAV; the only place that knows codecs."""
+
+from __future__ import annotations
+
+import io
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cascade.contracts.errors import DataError
+
+Frames = NDArray[np.uint8]
+
+
+def write_mp4(
+    target: Path | io.BytesIO,
+    frames: Frames,
+    fps: float,
+    *,
+    crf: int = 14,
+    exact_colour: bool = False,
+    keyframe_every: int = 4,
+) -> None:
+    """Write (T, H, W, 3) uint8 RGB frames as H.264 in MP4; odd sizes lose their last row or column.
+
+    Args:
+        target: file to write (replaced only when complete) or an in-memory buffer.
+        frames: the frames.
+        fps: frame rate [Hz].
+        crf: quality, lower is better.
+        exact_colour: full colour resolution (4:4:4), for training data; browsers want the default 4:2:0.
+        keyframe_every: distance of key frames, small for exact scrubbing.
+    """
+    import av
+
+    if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8 or not len(frames):
+        raise DataError(f"video: expected (T, H, W, 3) uint8 frames, found {frames.shape} {frames.dtype}.")
+    height, width = frames.shape[1] // 2 * 2, frames.shape[2] // 2 * 2
+    partial = target.with_suffix(".mp4.partial") if isinstance(target, Path) else target
+    with av.open(str(partial) if isinstance(partial, Path) else partial, mode="w", format="mp4") as container:
+        stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1000))
+        stream.width, stream.height = width, height
+        stream.pix_fmt = "yuv444p" if exact_colour else "yuv420p"
+        stream.codec_context.thread_count = 1
+        stream.options = {"crf": str(crf), "g": str(keyframe_every), "preset": "veryfast", "bf": "0"}
+        for rgb in frames:
+            picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(rgb[:height, :width]), format="rgb24")
+            container.mux(stream.encode(picture))
+        container.mux(stream.encode(None))
+    if isinstance(target, Path) and isinstance(partial, Path):
+        partial.replace(target)
+
+
+def read_video(
+    source: Path | io.BytesIO, *, start: int = 0, count: int | None = None
+) -> tuple[Frames, float]:
+    """Return ((T, H, W, 3) uint8 RGB, fps) of any video PyAV can decode.
+
+    Raises:
+        DataError: the file is missing, corrupt, or holds no frame.
+    """
+    import av
+
+    name = str(source) if isinstance(source, Path) else "video in memory"
+    if isinstance(source, Path) and not source.is_file():
+        raise DataError(f"{name}: expected a video file, found none.", "Check the path.")
+    frames: list[Frames] = []
+    try:
+        with av.open(str(source) if isinstance(source, Path) else source) as container:
+            stream = container.streams.video[0]
+            stream.codec_context.thread_count = 1
+            rate = float(stream.average_rate or 0) or 10.0
+            for index, frame in enumerate(container.decode(stream)):
+                if index < start:
+                    continue
+                if count is not None and len(frames) >= count:
+                    break
+                frames.append(frame.to_ndarray(format="rgb24"))
+    except (av.FFmpegError, IndexError) as error:
+        raise DataError(
+            f"{name}: expected a readable video, found a broken one ({error}).", "Re-encode or replace it."
+        ) from error
+    if not frames:
+        raise DataError(f"{name}: expected at least one video frame, found none.")
+    return np.stack(frames), rate

@@ -1,0 +1,1 @@
+"""Learned inverse dynamics: video frames in, end-effector motion out."""

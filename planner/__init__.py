@@ -1,0 +1,1 @@
+"""Text-conditioned video generators: they make plan videos, not trajectories."""

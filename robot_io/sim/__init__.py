@@ -1,0 +1,1 @@
+"""Meta-World on MuJoCo as an arm with cameras."""
