@@ -21,9 +21,7 @@ def array(
         DataError: shape, dtype or finiteness is not as stated.
     """
     result = np.asarray(value)
-    if result.ndim != len(shape) or any(
-        w is not None and w != g for w, g in zip(shape, result.shape, strict=False)
-    ):
+    if result.ndim != len(shape) or any(w is not None and w != g for w, g in zip(shape, result.shape, strict=False)):
         wanted = "(" + ", ".join("*" if s is None else str(s) for s in shape) + ")"
         raise DataError(f"{name}: expected shape {wanted}, found {result.shape}.")
     if np.issubdtype(dtype, np.floating):
@@ -61,6 +59,4 @@ def quaternions(name: str, value: NDArray[np.float64]) -> None:
 def unit_interval(name: str, value: NDArray[np.float64]) -> None:
     """Raise DataError unless all values lie in [0, 1]."""
     if value.size and (float(value.min()) < -1e-6 or float(value.max()) > 1 + 1e-6):
-        raise DataError(
-            f"{name}: expected values in 0..1, found {float(value.min()):.3g}..{float(value.max()):.3g}."
-        )
+        raise DataError(f"{name}: expected values in 0..1, found {float(value.min()):.3g}..{float(value.max()):.3g}.")

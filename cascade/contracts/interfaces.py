@@ -92,9 +92,7 @@ class PlanReader(Protocol):
 class Scorer(Protocol):
     """Judges a plan before it runs; higher is better."""
 
-    def score(
-        self, plan: VideoPlan, chunk: ActionChunk | None, observation: Observation
-    ) -> Mapping[str, float]:
+    def score(self, plan: VideoPlan, chunk: ActionChunk | None, observation: Observation) -> Mapping[str, float]:
         """Return named scores."""
         ...
 

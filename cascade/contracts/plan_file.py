@@ -78,9 +78,7 @@ def load_plan(path: Path) -> VideoPlan:
         raise DataError(f"{path}: expected format {FORMAT}, found {meta.get('format')!r}.")
     readout = None
     if meta["readout_source"]:
-        values = {
-            name.split(".", 1)[1]: value for name, value in tensors.items() if name.startswith("readout.")
-        }
+        values = {name.split(".", 1)[1]: value for name, value in tensors.items() if name.startswith("readout.")}
         readout = EeReadout(source=meta["readout_source"], **values)
     frames = tensors["frames"]
     return VideoPlan(
@@ -89,9 +87,7 @@ def load_plan(path: Path) -> VideoPlan:
         transform=ImageTransform(crop_px=tuple(meta["crop_px"]), size_px=(frames.shape[2], frames.shape[1])),
         frames=frames,
         frame_dt_s=meta["frame_dt_s"],
-        latents=PlanLatents(values=tensors["latents"], space=meta["latent_space"])
-        if "latents" in tensors
-        else None,
+        latents=PlanLatents(values=tensors["latents"], space=meta["latent_space"]) if "latents" in tensors else None,
         flow=tensors.get("flow"),
         readout=readout,
         seed=meta["seed"],

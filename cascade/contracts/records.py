@@ -59,9 +59,7 @@ class CameraImage:
     def mask(self, name: str) -> NDArray[np.bool_]:
         """Return the (H, W) mask of a named segment; raises DataError when there is none of that name."""
         if self.segmentation is None or name not in self.segment_names:
-            raise DataError(
-                f"segment {name!r}: not in this image.", f"Known: {', '.join(sorted(self.segment_names))}."
-            )
+            raise DataError(f"segment {name!r}: not in this image.", f"Known: {', '.join(sorted(self.segment_names))}.")
         return np.isin(self.segmentation, self.segment_names[name])
 
 
@@ -114,9 +112,7 @@ class Observation:
     def image(self, camera: str) -> CameraImage:
         """Return one camera's image; raises DataError naming the known cameras."""
         if camera not in self.images:
-            raise DataError(
-                f"camera {camera!r}: not in this observation.", f"Known: {', '.join(sorted(self.images))}."
-            )
+            raise DataError(f"camera {camera!r}: not in this observation.", f"Known: {', '.join(sorted(self.images))}.")
         return self.images[camera]
 
 

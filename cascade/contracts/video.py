@@ -53,9 +53,7 @@ def write_mp4(
         partial.replace(target)
 
 
-def read_video(
-    source: Path | io.BytesIO, *, start: int = 0, count: int | None = None
-) -> tuple[Frames, float]:
+def read_video(source: Path | io.BytesIO, *, start: int = 0, count: int | None = None) -> tuple[Frames, float]:
     """Return ((T, H, W, 3) uint8 RGB, fps) of any video PyAV can decode.
 
     Raises:
