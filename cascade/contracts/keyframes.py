@@ -35,4 +35,5 @@ def keyframe_indices(
     """
     progress = path_progress(position_m[start:], opening[start:])
     wanted = np.linspace(0.0, progress[-1], count + 1)
-    return start + np.abs(progress[None, :] - wanted[:, None]).argmin(axis=1).astype(np.int64)
+    nearest: NDArray[np.int64] = np.abs(progress[None, :] - wanted[:, None]).argmin(axis=1).astype(np.int64)
+    return nearest + start

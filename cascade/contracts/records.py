@@ -99,7 +99,8 @@ class ArmState:
     @property
     def position_m(self) -> Floats:
         """(3,) end-effector position in the base frame [m]."""
-        return self.T_base_ee[:3, 3]
+        position: Floats = self.T_base_ee[:3, 3]
+        return position
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -143,11 +144,13 @@ class ImageTransform:
         """Return K of the plan image from K of the camera image."""
         su, sv = self.scale
         A = np.array([[su, 0, -su * self.crop_px[0]], [0, sv, -sv * self.crop_px[1]], [0, 0, 1.0]])
-        return A @ K
+        plan_K: Floats = A @ K
+        return plan_K
 
     def to_camera(self, uv: Floats) -> Floats:
         """Map (..., 2) plan pixels to camera pixels."""
-        return uv / np.array(self.scale) + np.array(self.crop_px[:2])
+        camera_uv: Floats = uv / np.array(self.scale) + np.array(self.crop_px[:2])
+        return camera_uv
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
