@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-OPENING_WEIGHT_M = 0.15  # a full opening or closing counts as this much way
+OPENING_WEIGHT_M = 0.30  # a full opening or closing counts as this much way, so that a grasp gets its frames
 STILL_WEIGHT_M = 0.0005  # so that progress always increases, one step of standing still counts this much
 
 

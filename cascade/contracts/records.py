@@ -117,7 +117,7 @@ class Observation:
         return self.images[camera]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ImageTransform:
     """How a camera image became plan pixels: crop, then scale; so that the intrinsics can follow.
 
