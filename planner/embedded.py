@@ -1,0 +1,238 @@
+"""The embedded planner: a sentence and the current image to 16 future frames, on a CPU, in about a tenth of a second."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from cascade.contracts import CameraImage, ConfigError, EeReadout, Needs, Observation, PlanLatents, VideoPlan
+from planner.compute import choose_device, choose_dtype
+from planner.frames import first_frame
+from planner.networks.autoencoder import LATENT_SPACE
+from planner.phrases import normalised
+from planner.sampling import integrate, noise, sigmas
+from planner.text import PhraseTable, TextEncoder, minilm
+from planner.weights import DEFAULT_WEIGHTS, PlannerWeights, load_weights
+
+FAR_TEXT = 0.5  # cosine distance from all known wordings above which a plan is a guess
+
+
+class EmbeddedPlanner:
+    """Small latent video model; see the model card beside its weights for data, scores and limits.
+
+    One step is a regressor and does not depend on the seed; more steps sample.
+    """
+
+    def __init__(
+        self,
+        weights: PlannerWeights,
+        *,
+        device: torch.device,
+        dtype: torch.dtype,
+        text: TextEncoder | None = None,
+        camera: str | None = None,
+        steps: int | None = None,
+        readout: bool = True,
+    ) -> None:
+        self._weights, self._device, self._dtype = weights, device, dtype
+        self._text: TextEncoder = text or weights.table
+        self._camera = camera or weights.settings.camera
+        self._steps = steps or weights.settings.steps
+        self._readout = readout and weights.readout is not None
+        self._embeddings: dict[str, NDArray[np.float32]] = {}
+        scales = weights.settings.scales
+        self._latent_mean, self._latent_std = self._row(scales.latent_mean), self._row(scales.latent_std)
+        self._residual_mean, self._residual_std = self._row(scales.residual_mean), self._row(scales.residual_std)
+
+    @classmethod
+    def load(
+        cls,
+        folder: Path | None = None,
+        *,
+        camera: str | None = None,
+        steps: int | None = None,
+        readout: bool = True,
+        threads: int | None = None,
+        device: str = "auto",
+        dtype: str = "auto",
+    ) -> EmbeddedPlanner:
+        """Load weights from `folder` (the shipped ones by default).
+
+        Raises:
+            WeightsError: they are missing, corrupt or of another version.
+        """
+        if threads is not None:
+            torch.set_num_threads(threads)
+        place = choose_device(device)
+        arithmetic = choose_dtype(dtype, place)
+        weights = load_weights(folder or DEFAULT_WEIGHTS, dtype=arithmetic, device=place)
+        return cls(
+            weights, device=place, dtype=arithmetic, text=minilm(), camera=camera, steps=steps, readout=readout
+        )
+
+    @property
+    def needs(self) -> Needs:
+        """The one camera its weights know."""
+        return Needs(cameras=(self._camera,))
+
+    @torch.inference_mode()
+    def plan(
+        self,
+        observation: Observation,
+        instruction: str,
+        *,
+        seed: int,
+        goal: CameraImage | None = None,
+        samples: int = 1,
+    ) -> list[VideoPlan]:
+        """Imagine `samples` futures of 16 frames; the pixels are decoded when first asked for.
+
+        Raises:
+            ConfigError: the instruction is empty, or unknown while the sentence encoder is not installed; or a goal
+                image was given, which these weights cannot use.
+        """
+        if goal is not None:
+            raise ConfigError("planner 'embedded': it cannot aim at a goal image.", "Leave the goal out.")
+        if samples < 1:
+            raise ConfigError(f"samples: expected 1 or more, found {samples}.")
+        settings = self._weights.settings
+        ms: dict[str, float] = {}
+        began = time.perf_counter()
+        words = self._embedding(instruction)
+        ms["text"] = _since(began)
+        began = time.perf_counter()
+        pixels, transform = first_frame(observation, self._camera, settings.size_px)
+        image = self._image(pixels)
+        first = (self._weights.autoencoder.encode(image).float() - self._latent_mean) / self._latent_std
+        ms["encode"] = _since(began)
+        began = time.perf_counter()
+        residual = self._denoise(image, first, words, seed, samples)
+        ms["denoise"] = _since(began)
+        began = time.perf_counter()
+        future = first[:, None] + (residual * self._residual_std + self._residual_mean) / self._latent_std
+        latents = torch.cat([first[:, None].expand(samples, -1, -1, -1, -1), future], dim=1)
+        readouts = self._read(latents) if self._readout else [None] * samples
+        ms["readout"] = _since(began)
+        raw = latents * self._latent_std + self._latent_mean
+        plans = []
+        for k in range(samples):
+            provenance: dict[str, Any] = {
+                "planner": "embedded",
+                "weights": self._weights.digest[:16],
+                "steps": self._steps,
+                "sample": k,
+                "dtype": str(self._dtype).removeprefix("torch."),
+                "text_source": self._text.source,
+                **self._distance(words),
+                "ms": dict(ms),
+            }
+            plans.append(
+                VideoPlan(
+                    instruction=instruction,
+                    camera=self._camera,
+                    transform=transform,
+                    decode=_Decoder(self, raw[k], pixels, provenance["ms"]),
+                    length=settings.frames + 1,
+                    latents=PlanLatents(values=raw[k].float().cpu().numpy(), space=LATENT_SPACE),
+                    readout=readouts[k],
+                    seed=seed,
+                    provenance=provenance,
+                )
+            )
+            plans[-1].provenance["ms"] = provenance["ms"]
+        return plans
+
+    def _denoise(
+        self, image: torch.Tensor, first: torch.Tensor, words: NDArray[np.float32], seed: int, samples: int
+    ) -> torch.Tensor:
+        frames = self._weights.settings.frames
+        start = torch.from_numpy(noise((frames, *first.shape[1:]), samples, seed)).to(self._device)
+        text = torch.from_numpy(words).to(self._device, self._dtype)[None].expand(samples, -1)
+        image, seen = image.expand(samples, -1, -1, -1), first.to(self._dtype).expand(samples, -1, -1, -1)
+
+        def predict(x: torch.Tensor, t: float) -> torch.Tensor:
+            moment = torch.full((samples,), t, device=self._device)
+            clean: torch.Tensor = self._weights.unet(x.to(self._dtype), moment, seen, image, text).residual
+            return clean
+
+        return integrate(predict, start, sigmas(self._steps))
+
+    def _read(self, latents: torch.Tensor) -> list[EeReadout | None]:
+        net, settings = self._weights.readout, self._weights.settings
+        if net is None:
+            return [None] * len(latents)
+        scales, reading = settings.scales, net(latents.float())
+        position_std = (reading.position_log_var / 2).exp() * settings.position_temperature * float(
+            np.mean(scales.position_std)
+        )
+        opening_std = (reading.opening_log_var / 2).exp() * settings.opening_temperature * scales.opening_std
+        position = reading.position.cpu().numpy() * np.array(scales.position_std) + np.array(scales.position_mean)
+        opening = (reading.opening * scales.opening_std + scales.opening_mean).clamp(0, 1)
+        return [
+            EeReadout(
+                position_m=position[k],
+                opening=opening[k].cpu().numpy(),
+                position_std_m=position_std[k].cpu().numpy(),
+                opening_std=opening_std[k].cpu().numpy(),
+                source="planner-latents",
+            )
+            for k in range(len(latents))
+        ]
+
+    @torch.inference_mode()
+    def decode(self, latents: torch.Tensor, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Return frames (T, H, W, 3) of raw latents (T, C, h, w); frame 0 is `pixels` itself."""
+        network = self._weights.autoencoder
+        first = self._image(pixels)
+        features = network.reference_features(first)
+        drawn = network.decode(latents[1:].to(self._dtype), first, features).float()
+        future = ((drawn + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+        return np.concatenate([pixels[None], future])
+
+    def _image(self, pixels: NDArray[np.uint8]) -> torch.Tensor:
+        image = torch.from_numpy(np.array(pixels)).to(self._device).permute(2, 0, 1)[None]
+        scaled = (image.float() / 127.5 - 1).to(self._dtype)
+        return scaled.contiguous(memory_format=torch.channels_last)
+
+    def _embedding(self, instruction: str) -> NDArray[np.float32]:
+        key = normalised(instruction)
+        if not key:
+            raise ConfigError("instruction: expected a sentence, found none.", "Say what the robot should do.")
+        if key not in self._embeddings:
+            self._embeddings[key] = self._text.encode([instruction])[0]
+        return self._embeddings[key]
+
+    def _distance(self, words: NDArray[np.float32]) -> dict[str, Any]:
+        table: PhraseTable = self._weights.table
+        distance = table.distance(words)
+        found: dict[str, Any] = {"text_distance": round(distance, 3)}
+        if distance > FAR_TEXT:
+            found["warning"] = "the sentence is far from every wording these weights were trained on"
+        return found
+
+    def _row(self, values: tuple[float, ...]) -> torch.Tensor:
+        return torch.tensor(values, device=self._device, dtype=torch.float32)[:, None, None]
+
+
+class _Decoder:
+    """Decodes one plan when its frames are first asked for, and notes how long it took."""
+
+    def __init__(
+        self, planner: EmbeddedPlanner, latents: torch.Tensor, pixels: NDArray[np.uint8], ms: dict[str, float]
+    ) -> None:
+        self._planner, self._latents, self._pixels, self._ms = planner, latents, pixels, ms
+
+    def __call__(self) -> NDArray[np.uint8]:
+        began = time.perf_counter()
+        frames = self._planner.decode(self._latents, self._pixels)
+        self._ms["decode"] = _since(began)
+        return frames
+
+
+def _since(began: float) -> float:
+    return round((time.perf_counter() - began) * 1000, 3)

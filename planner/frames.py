@@ -1,0 +1,53 @@
+"""From camera images to plan pixels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cascade.contracts import ImageTransform, Observation
+from cascade.contracts.errors import DataError
+
+Image = NDArray[np.uint8]
+
+
+def apply_transform(rgb: Image, transform: ImageTransform) -> Image:
+    """Return `rgb` (H, W, 3) cropped and scaled as `transform` says."""
+    import cv2
+
+    u, v, width, height = (round(x) for x in transform.crop_px)
+    crop = rgb[v : v + height, u : u + width]
+    if crop.shape[:2] == transform.size_px[::-1]:
+        return np.ascontiguousarray(crop)
+    shrinks = transform.size_px[0] < crop.shape[1]
+    scaled: Any = cv2.resize(crop, transform.size_px, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+    return np.asarray(scaled, dtype=np.uint8)
+
+
+def centre_square(width: int, height: int, size: int) -> ImageTransform:
+    """Return the transform whose crop lies on whole pixels."""
+    side = min(width, height)
+    crop = (float((width - side) // 2), float((height - side) // 2), float(side), float(side))
+    return ImageTransform(crop_px=crop, size_px=(size, size))
+
+
+def resize_video(frames: Image, size: int) -> Image:
+    """Return the centred square of every frame (T, H, W, 3), scaled to size x size."""
+    transform = centre_square(frames.shape[2], frames.shape[1], size)
+    return np.stack([apply_transform(frame, transform) for frame in frames])
+
+
+def sample_frames(frames: Image, count: int) -> Image:
+    """Return `count` frames spread evenly from the first to the last; raises DataError on fewer than 2 frames."""
+    if len(frames) < 2:
+        raise DataError(f"plan video: expected at least 2 frames, found {len(frames)}.", "Give a longer video.")
+    return frames[np.linspace(0, len(frames) - 1, count).round().astype(np.int64)]
+
+
+def first_frame(observation: Observation, camera: str, size: int) -> tuple[Image, ImageTransform]:
+    """Return the observation's image as plan pixels, and how it became them."""
+    rgb = observation.image(camera).rgb
+    transform = centre_square(rgb.shape[1], rgb.shape[0], size)
+    return apply_transform(rgb, transform), transform

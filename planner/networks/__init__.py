@@ -1,0 +1,1 @@
+"""Networks of the embedded planner; all load and save through diffusers' ModelMixin."""

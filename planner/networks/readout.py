@@ -1,0 +1,60 @@
+"""Reads hand positions and gripper opening from planned latents, without decoding a pixel."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
+from torch import Tensor, nn
+
+from planner.networks.layers import coordinates, soft_argmax
+
+
+@dataclass(frozen=True)
+class Reading:
+    """Per frame: position (B, T, 3) and opening (B, T), both normalised, with log-variances (B, T)."""
+
+    position: Tensor
+    opening: Tensor
+    position_log_var: Tensor
+    opening_log_var: Tensor
+
+
+class LatentReadout(ModelMixin, ConfigMixin):  # type: ignore[misc]
+    """A small network over single latent frames, then over time."""
+
+    @register_to_config
+    def __init__(self, channels: int = 8, width: int = 48, points: int = 16, hidden: int = 128) -> None:
+        super().__init__()
+        self.enter = nn.Conv2d(2 * channels + 2, width, 3, padding=1)
+        self.mix = nn.Conv2d(width, width, 3, padding=1)
+        self.points = nn.Conv2d(width, points, 1)
+        self.shrink = nn.Conv2d(width, width, 3, padding=1, stride=2)
+        self.shrink_more = nn.Conv2d(width, 48, 3, padding=1, stride=2)
+        self.frame = nn.Linear(48 * 16 + 2 * points, hidden)
+        self.before = nn.Conv1d(hidden, hidden, 3, padding=1)
+        self.after = nn.Conv1d(hidden, hidden, 3, padding=1)
+        self.head = nn.Linear(hidden, 6)
+
+    def forward(self, latents: Tensor) -> Reading:
+        """Read normalised latents (B, T, C, h, w), frame 0 being the observation's."""
+        b, frames, c, h, w = latents.shape
+        first = latents[:, :1].expand(-1, frames, -1, -1, -1)
+        x = torch.cat([latents, latents - first], dim=2).view(b * frames, 2 * c, h, w)
+        x = F.relu(self.enter(torch.cat([x, coordinates(h, w, x).expand(len(x), -1, -1, -1)], 1)))
+        x = F.relu(self.mix(x)) + x
+        where = soft_argmax(self.points(x)).flatten(1)
+        x = F.relu(self.shrink_more(F.relu(self.shrink(x)))).flatten(1)
+        x = F.relu(self.frame(torch.cat([x, where.to(x.dtype)], 1))).view(b, frames, -1).transpose(1, 2)
+        x = x + self.after(F.relu(self.before(x)))
+        out = self.head(x.transpose(1, 2)).float()
+        log_var = out[..., 4:].clamp(-9.0, 3.0)
+        return Reading(
+            position=out[..., :3],
+            opening=out[..., 3],
+            position_log_var=log_var[..., 0],
+            opening_log_var=log_var[..., 1],
+        )

@@ -1,0 +1,119 @@
+"""What cascade finds here: planners `embedded`, `file`, `hold` and the trainer `planner`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from cascade.contracts import Planner, PluginConfig, PluginSpec, Trainer
+from cascade.contracts.errors import ConfigError
+
+
+class HoldConfig(PluginConfig):
+    """Options of the planner that holds still."""
+
+    camera: str = Field("corner", description="camera whose image is repeated")
+    size_px: int = Field(128, ge=16, description="width and height of plan frames [px]")
+    frames: int = Field(17, ge=2, description="frames of the plan, the current image included")
+
+
+class FileConfig(PluginConfig):
+    """Options of the planner that reads a recorded plan."""
+
+    path: Path | None = Field(None, description="video, plan.safetensors, or folder that holds one")
+    camera: str = Field("corner", description="camera through which the video was seen")
+    size_px: int = Field(128, ge=16, description="width and height of plan frames [px]")
+    frames: int = Field(17, ge=2, description="frames of the plan, sampled evenly from the video")
+    start_frame: int = Field(0, ge=0, description="first frame of the video to use")
+    frame_count: int | None = Field(None, ge=2, description="how many frames of the video to use; default: to the end")
+
+
+class EmbeddedConfig(PluginConfig):
+    """Options of the planner whose weights travel with the package."""
+
+    weights: Path | None = Field(None, description="folder of weights; default: the shipped ones")
+    camera: str | None = Field(None, description="camera to plan in; default: the one the weights were trained on")
+    steps: int | None = Field(None, ge=1, le=64, description="denoising steps; default: what the weights recommend")
+    readout: bool = Field(True, description="also read hand and gripper from the planned latents")
+    threads: int | None = Field(None, ge=1, description="CPU threads of torch; default: leave as they are")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where to compute")
+    dtype: Literal["auto", "bfloat16", "float32"] = Field(
+        "auto", description="arithmetic; auto: bfloat16 where the processor has it"
+    )
+
+
+class TrainMinutes(PluginConfig):
+    """Wall-clock minutes of each stage."""
+
+    autoencoder: float = Field(12.0, ge=0, description="auto-encoder of frames")
+    regression: float = Field(45.0, ge=0, description="planner, one step")
+    flow: float = Field(15.0, ge=0, description="planner, rectified flow on top")
+    readout: float = Field(4.0, ge=0, description="hand readout from planned latents")
+
+
+class TrainerConfig(PluginConfig):
+    """Options of `cascade train planner`."""
+
+    minutes: TrainMinutes = Field(default_factory=TrainMinutes, description="wall-clock minutes of each stage")
+    threads: int | None = Field(None, ge=1, description="CPU threads of torch; default: leave as they are")
+    batch: int = Field(32, ge=1, description="plans per step (frames per step for the auto-encoder)")
+    learning_rate: float = Field(6e-4, gt=0, description="peak learning rate")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where to compute")
+    seed: int = Field(0, description="seed of initial weights, order and noise")
+    camera: str = Field("corner", description="camera to learn")
+    width: int = Field(64, ge=8, description="base width of the U-Net")
+    multipliers: tuple[int, ...] = Field((1, 2, 4), description="width of each level in base widths")
+    autoencoder_width: int = Field(64, ge=8, description="width of the auto-encoder")
+    checkpoint_minutes: float = Field(2.0, gt=0, description="minutes between checkpoints")
+    evaluate_minutes: float = Field(4.0, gt=0, description="minutes between measurements on held-out episodes")
+    held_out: float = Field(0.03, ge=0, lt=1, description="share of seeds never trained on")
+    start_share: float = Field(0.65, ge=0, le=1, description="share of windows that begin at an episode's start")
+
+
+def _hold(options: HoldConfig) -> Planner:
+    from planner.hold import HoldPlanner
+
+    return HoldPlanner(camera=options.camera, size_px=options.size_px, frames=options.frames)
+
+
+def _file(options: FileConfig) -> Planner:
+    from planner.file_planner import FilePlanner
+
+    if options.path is None:
+        raise ConfigError("planner 'file': expected the option `path`, found none.", "Give a video, plan or folder.")
+    return FilePlanner(
+        path=options.path,
+        camera=options.camera,
+        size_px=options.size_px,
+        frames=options.frames,
+        start_frame=options.start_frame,
+        frame_count=options.frame_count,
+    )
+
+
+def _embedded(options: EmbeddedConfig) -> Planner:
+    from planner.embedded import EmbeddedPlanner
+
+    return EmbeddedPlanner.load(
+        options.weights,
+        camera=options.camera,
+        steps=options.steps,
+        readout=options.readout,
+        threads=options.threads,
+        device=options.device,
+        dtype=options.dtype,
+    )
+
+
+def _trainer(options: TrainerConfig) -> Trainer:
+    from planner.training.trainer import PlannerTrainer
+
+    return PlannerTrainer(options)
+
+
+HOLD: PluginSpec[Planner] = PluginSpec("imagines that nothing moves (a control)", HoldConfig, _hold)
+FILE: PluginSpec[Planner] = PluginSpec("reads the plan from a video, a saved plan or a run folder", FileConfig, _file)
+EMBEDDED: PluginSpec[Planner] = PluginSpec("small latent video model, weights included", EmbeddedConfig, _embedded)
+TRAINER: PluginSpec[Trainer] = PluginSpec("trains the embedded planner from recorded episodes", TrainerConfig, _trainer)
