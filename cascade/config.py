@@ -1,0 +1,302 @@
+"""Rigs, recipes and runs as flat YAML, validated by pydantic: no inheritance, interpolation or code in files.
+
+A *rig* is what stands on the table; a *recipe* is a way of thinking (planner, extractor, execution, gate); a *run* is
+both of them with an instruction. Values come from defaults, then the file, then `--set`; where each came from is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from cascade.contracts.errors import ConfigError, did_you_mean
+from cascade.plugins import explain, plugin_options
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class StageConfig(_Strict):
+    """A plug-in by name, with its options."""
+
+    name: str = Field(description="Registered name, see `cascade plugins`.")
+    options: dict[str, Any] = Field(default_factory=dict, description="Options of the plug-in.")
+
+
+class Mode(StrEnum):
+    """How a plan is executed."""
+
+    OPEN_LOOP = "open_loop"  # the whole plan, then look again
+    RECEDING = "receding"  # the first targets of the plan, then plan again
+
+
+class ExecutionConfig(_Strict):
+    """How plans become motion."""
+
+    mode: Mode = Field(Mode.OPEN_LOOP, description="open_loop: the whole plan; receding: its first targets only.")
+    replans: int = Field(
+        1, ge=0, le=50, description="New plans after one that ended without success, the arm back at its start."
+    )
+    receding_targets: int = Field(4, ge=1, description="Targets executed before planning again (mode receding).")
+    receding_plans: int = Field(8, ge=1, description="Most plans of an episode (mode receding).")
+    lift_m: float = Field(0.1, ge=0.0, le=0.5, description="Way up, gripper open, before going back to the start [m].")
+    video_every: int = Field(2, ge=1, description="Control steps per frame of executed.mp4.")
+
+
+class GateConfig(_Strict):
+    """Thresholds of the gate; the arm's own limits come from the rig and cannot be widened here."""
+
+    first_frame: bool = Field(True, description="Compare frame 0 of the plan with the camera.")
+    min_first_frame_psnr_db: float = Field(14.0, description="Least likeness of frame 0 and the camera image [dB].")
+    motion: bool = Field(True, description="Refuse plans in which nothing moves.")
+    min_motion_levels: float = Field(
+        8.0, ge=0.0, description="Least mean change of the most changed 5 % of pixels [grey levels of 255]."
+    )
+    workspace_margin_m: float = Field(
+        0.08, ge=0.0, description="Targets this far outside the workspace are clipped to it; beyond, refused [m]."
+    )
+    max_reach_m: float | None = Field(None, gt=0.0, description="Farthest target from the arm's base [m]; None: any.")
+
+
+class RecipeConfig(_Strict):
+    """A way of thinking: who imagines, who reads the motion, how it is executed."""
+
+    name: str = Field(description="Name of the recipe.")
+    summary: str = Field("", description="One line for people.")
+    planner: StageConfig
+    extractor: StageConfig
+    reader: StageConfig | None = Field(None, description="Extractor plug-in that reads poses and gripper in the plan.")
+    execution: ExecutionConfig = Field(default_factory=lambda: ExecutionConfig())
+    gate: GateConfig = Field(default_factory=lambda: GateConfig())
+
+
+class RigConfig(_Strict):
+    """What stands on the table."""
+
+    name: str = Field(description="Name of the rig.")
+    plugin: str = Field(description="Rig plug-in, see `cascade plugins rig`.")
+    options: dict[str, Any] = Field(default_factory=dict, description="Options of the plug-in.")
+
+
+class RunConfig(_Strict):
+    """Everything one run depends on; written into every run folder and itself a valid input."""
+
+    instruction: str = Field(description="What to do, in words.")
+    task: str | None = Field(None, description="Simulated task; None on real rigs.")
+    seed: int = Field(0, ge=0, description="Layout and planner seed.")
+    rig: RigConfig
+    recipe: RecipeConfig
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A configuration as plain values, with the origin of every leaf that does not come from a default."""
+
+    values: dict[str, Any]
+    origin: dict[str, str] = field(default_factory=dict)
+
+
+def find_config(kind: str, name: str) -> Path:
+    """Return the file of a rig or recipe.
+
+    Args:
+        kind: 'rigs' or 'recipes'.
+        name: name of a packaged configuration, or a path ending in .yaml.
+
+    Raises:
+        ConfigError: there is none of that name.
+    """
+    path = Path(name)
+    if path.suffix in (".yaml", ".yml"):
+        if not path.is_file():
+            raise ConfigError(f"{name}: expected a YAML file, found none.", "Check the path.")
+        return path
+    known = packaged(kind)
+    if name not in known:
+        raise ConfigError(f"{kind[:-1]} {name!r}: unknown.", did_you_mean(name, known))
+    return known[name]
+
+
+def packaged(kind: str) -> dict[str, Path]:
+    """Return name -> file of the configurations that travel with the package (`kind`: 'rigs' or 'recipes')."""
+    inside = Path(str(files("cascade"))) / "configs"
+    # In a checkout the folder lies beside the package; the wheel carries it inside.
+    root = inside if inside.is_dir() else inside.parent.parent / "configs"
+    return {path.stem: path for path in sorted((root / kind).glob("*.yaml"))}
+
+
+def load_yaml(path: Path) -> Loaded:
+    """Read a YAML file of mappings; safe loader, duplicate keys are errors.
+
+    Raises:
+        ConfigError: unreadable, not YAML, or not a mapping.
+    """
+    try:
+        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeys)  # noqa: S506  (a SafeLoader)
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read ({error}).", "Check the path and its permissions.") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(
+            f"{path}: expected YAML, found {' '.join(str(error).split())}.", "Correct the file."
+        ) from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: expected keys and values, found {type(values).__name__}.", "Correct the file.")
+    return Loaded(values, {key: str(path) for key in _leaves(values)})
+
+
+def load_recipe(name: str, overrides: Iterable[str] = ()) -> RecipeConfig:
+    """Return a recipe by name or path, with `planner.options.steps=4` style overrides applied."""
+    return _validate(RecipeConfig, override(load_yaml(find_config("recipes", name)), overrides), f"recipe {name}")
+
+
+def load_rig(name: str, overrides: Iterable[str] = ()) -> RigConfig:
+    """Return a rig by name or path, with `options.horizon=300` style overrides applied."""
+    return _validate(RigConfig, override(load_yaml(find_config("rigs", name)), overrides), f"rig {name}")
+
+
+def load_run(path: Path, overrides: Iterable[str] = ()) -> RunConfig:
+    """Return the run that a `config.yaml` of a run folder describes, with overrides applied."""
+    return _validate(RunConfig, override(load_yaml(path), [_run_key(text) for text in overrides]), str(path))
+
+
+def compose(
+    *,
+    instruction: str,
+    task: str | None,
+    seed: int,
+    rig: str,
+    recipe: str,
+    planner: str | None = None,
+    overrides: Iterable[str] = (),
+) -> tuple[RunConfig, dict[str, str]]:
+    """Put a run together from names and flags.
+
+    Args:
+        planner: planner plug-in that takes the place of the recipe's, with default options.
+        overrides: `key=value` texts; keys begin with rig., planner., extractor., reader., execution. or gate.
+
+    Returns:
+        The run and where each value that is not a default came from.
+    """
+    rig_file, recipe_file = load_yaml(find_config("rigs", rig)), load_yaml(find_config("recipes", recipe))
+    values = {
+        "instruction": instruction,
+        "task": task,
+        "seed": seed,
+        "rig": rig_file.values,
+        "recipe": recipe_file.values,
+    }
+    origin = {"instruction": "command line", "task": "command line", "seed": "command line"}
+    origin |= {f"rig.{key}": value for key, value in rig_file.origin.items()}
+    origin |= {f"recipe.{key}": value for key, value in recipe_file.origin.items()}
+    current = recipe_file.values.get("planner")
+    if planner is not None and not (isinstance(current, dict) and current.get("name") == planner):
+        values["recipe"] = recipe_file.values | {"planner": {"name": planner}}
+        origin = {key: value for key, value in origin.items() if not key.startswith("recipe.planner.")}
+        origin["recipe.planner.name"] = "--planner"
+    loaded = override(Loaded(values, origin), [_run_key(text) for text in overrides])
+    return _validate(RunConfig, loaded, ""), loaded.origin
+
+
+def override(loaded: Loaded, overrides: Iterable[str]) -> Loaded:
+    """Apply `a.b.c=value` texts (values are YAML) on top of a configuration."""
+    values, origin = _copy(loaded.values), dict(loaded.origin)
+    for text in overrides:
+        key, sign, value = text.partition("=")
+        parts = key.strip().split(".")
+        if not sign or not all(parts):
+            raise ConfigError(f"--set {text!r}: expected key=value.", "For example --set planner.options.steps=4.")
+        try:
+            parsed = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"--set {text!r}: expected a YAML value.", "Quote texts with colons.") from error
+        node = values
+        for part in parts[:-1]:
+            child = node.get(part)
+            if child is None:
+                child = node[part] = {}
+            if not isinstance(child, dict):
+                raise ConfigError(f"--set {text!r}: {part!r} holds a value, not keys.", "Shorten the key.")
+            node = child
+        node[parts[-1]] = parsed
+        origin = {name: where for name, where in origin.items() if not name.startswith(f"{key}.")}
+        origin[key.strip()] = "--set"
+    return Loaded(values, origin)
+
+
+def check_options(run: RunConfig) -> None:
+    """Validate the options of every plug-in that a run names.
+
+    Raises:
+        PluginError: a plug-in is unknown or broken.
+        ConfigError: an option is unknown or has a wrong value.
+    """
+    resolved(run)
+
+
+def resolved(run: RunConfig) -> dict[str, Any]:
+    """Return a run as plain values with the defaults of all plug-ins filled in, ready for YAML."""
+    values = run.model_dump(mode="json")
+    stages = [("rig", "rig", run.rig.plugin), ("planner", "planner", run.recipe.planner.name)]
+    stages += [("extractor", "extractor", run.recipe.extractor.name)]
+    if run.recipe.reader is not None:
+        stages.append(("reader", "extractor", run.recipe.reader.name))
+    for key, group, name in stages:
+        node = values["rig"] if key == "rig" else values["recipe"][key]
+        model = plugin_options(group, name, node["options"], where=f"{key}.options")
+        node["options"] = model.model_dump(mode="json")
+    return values
+
+
+def to_yaml(values: Mapping[str, Any]) -> str:
+    """Return plain values as YAML in their own order."""
+    return yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True, width=120)
+
+
+def _validate(model: type[Model], loaded: Loaded, where: str) -> Model:
+    try:
+        return model.model_validate(loaded.values)
+    except ValidationError as error:
+        raise ConfigError(*explain(error, model, where)) from error
+
+
+def _run_key(text: str) -> str:
+    """Recipe keys may be written without `recipe.`, since only they and `rig.` are ever changed."""
+    head = text.split("=", 1)[0].split(".", 1)[0].strip()
+    return f"recipe.{text}" if head in RecipeConfig.model_fields else text
+
+
+def _leaves(values: Mapping[str, Any], prefix: str = "") -> list[str]:
+    keys: list[str] = []
+    for key, value in values.items():
+        keys += _leaves(value, f"{prefix}{key}.") if isinstance(value, dict) and value else [f"{prefix}{key}"]
+    return keys
+
+
+def _copy(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: _copy(value) if isinstance(value, dict) else value for key, value in values.items()}
+
+
+class _UniqueKeys(yaml.SafeLoader):
+    """Safe loader that refuses a key given twice instead of silently keeping the last."""
+
+
+def _mapping(loader: _UniqueKeys, node: yaml.MappingNode) -> dict[Any, Any]:
+    keys = [loader.construct_object(key) for key, _ in node.value]
+    twice = next((key for index, key in enumerate(keys) if key in keys[:index]), None)
+    if twice is not None:
+        raise yaml.constructor.ConstructorError(None, None, f"key {twice!r} given twice", node.start_mark)
+    return dict(loader.construct_pairs(node, deep=True))
+
+
+_UniqueKeys.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)

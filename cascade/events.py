@@ -1,0 +1,67 @@
+"""What a run tells about itself while it happens: the interface of recorders, and one that keeps nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cascade.contracts.records import ActionChunk, GateReport, VideoPlan
+from cascade.follower import ControlStep
+
+Look = Callable[[], NDArray[np.uint8]]
+
+
+class Recorder(Protocol):
+    """Receives what happens in an episode, in order; indices of plans and chunks count from 0."""
+
+    def event(self, kind: str, **values: Any) -> None:
+        """Note one event; `values` are JSON values."""
+        ...
+
+    def plan(self, index: int, plan: VideoPlan) -> None:
+        """Note a plan, after its readout if it has one."""
+        ...
+
+    def chunk(self, index: int, plan: int, chunk: ActionChunk) -> None:
+        """Note a chunk as the extractor asked for it."""
+        ...
+
+    def step(self, number: int, t_s: float, plan: int, chunk: int, step: ControlStep, look: Look) -> None:
+        """Note one control period; `look` takes a picture with the camera of the plan."""
+        ...
+
+    def picture(self, number: int, t_s: float, look: Look) -> None:
+        """Note what the camera sees before the first control period."""
+        ...
+
+
+class NoRecord:
+    """Keeps nothing; evaluations use it."""
+
+    def event(self, kind: str, **values: Any) -> None:
+        """Keep nothing."""
+
+    def plan(self, index: int, plan: VideoPlan) -> None:
+        """Keep nothing."""
+
+    def chunk(self, index: int, plan: int, chunk: ActionChunk) -> None:
+        """Keep nothing."""
+
+    def step(self, number: int, t_s: float, plan: int, chunk: int, step: ControlStep, look: Look) -> None:
+        """Keep nothing."""
+
+    def picture(self, number: int, t_s: float, look: Look) -> None:
+        """Keep nothing."""
+
+
+def gate_values(report: GateReport) -> dict[str, Any]:
+    """Return a gate report as JSON values, without the chunk."""
+    return {
+        "verdict": report.verdict.value,
+        "violations": [asdict(violation) for violation in report.violations],
+        "measured": [asdict(violation) for violation in report.measured],
+    }

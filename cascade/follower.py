@@ -1,0 +1,121 @@
+"""Visiting the targets of a chunk: which target is active at each control step, and when to go on to the next.
+
+Position control itself lives in the arm; the follower only streams absolute targets, one per control step.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cascade.contracts.interfaces import Rig
+from cascade.contracts.records import ActionChunk, ArmMode, ArmState
+
+STALL_STEPS = 8
+STALL_M = 0.002  # less way than this within STALL_STEPS control steps means the arm is up against something
+TIMEOUT_STEPS = 60
+
+
+class MotionEnd(StrEnum):
+    """Why following a chunk ended."""
+
+    DONE = "done"  # all targets visited
+    SUCCESS = "success"  # the monitor says that the goal has been reached
+    HORIZON = "horizon"  # the episode is over
+    STOPPED = "stopped"  # a person asked for a stop
+    FAULT = "fault"  # the arm reports a fault or an emergency stop
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ControlStep:
+    """One control period as it happened.
+
+    Attributes:
+        index: target of the chunk that was active.
+        target, sent: (7,) as asked and as sent after the arm's own limits.
+        gripper: commanded opening 0..1.
+        state: arm after the period; `success`: the monitor's judgement after it.
+    """
+
+    index: int
+    target: NDArray[np.float64]
+    sent: NDArray[np.float64]
+    gripper: float
+    state: ArmState
+    t_s: float
+    success: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Motion:
+    """Outcome of following one chunk: control steps taken and why it ended."""
+
+    steps: int
+    end: MotionEnd
+
+
+def follow(
+    rig: Rig,
+    chunk: ActionChunk,
+    *,
+    stop: threading.Event,
+    on_step: Callable[[ControlStep], None],
+    count: int | None = None,
+) -> Motion:
+    """Visit the targets of a chunk in order and return why it ended.
+
+    A target is active until the hand is within its tolerance, or has stalled, or 60 control steps have passed; and
+    until its hold time has gone by since it became active.
+
+    Args:
+        rig: a connected rig.
+        chunk: what the gate let through.
+        stop: set by the signal handler; checked before every command.
+        on_step: called after each control period, the command being out already.
+        count: follow only the first `count` targets (receding horizon).
+    """
+    steps = 0
+    for index in range(len(chunk) if count is None else min(count, len(chunk))):
+        began_s = rig.clock.now_s()
+        trail = [rig.arm.read().position_m]
+        while True:
+            if stop.is_set():
+                rig.arm.stop()
+                return Motion(steps, MotionEnd.STOPPED)
+            target, gripper = chunk.values[index], float(chunk.gripper[index])
+            sent = rig.arm.send(target, gripper)
+            rig.clock.tick()
+            steps += 1
+            state = rig.arm.read()
+            trail.append(state.position_m)
+            success = rig.monitor is not None and rig.monitor.success
+            now_s = rig.clock.now_s()
+            on_step(
+                ControlStep(
+                    index=index, target=target, sent=sent, gripper=gripper, state=state, t_s=now_s, success=success
+                )
+            )
+            if success:
+                return Motion(steps, MotionEnd.SUCCESS)
+            if state.mode in (ArmMode.FAULT, ArmMode.ESTOP):
+                rig.arm.stop()
+                return Motion(steps, MotionEnd.FAULT)
+            if rig.monitor is not None and rig.monitor.steps >= rig.monitor.horizon:
+                return Motion(steps, MotionEnd.HORIZON)
+            if now_s - began_s >= chunk.hold_s[index] - 1e-9 and _settled(trail, target, chunk.tolerance_m[index]):  # type: ignore[index]
+                break
+    return Motion(steps, MotionEnd.DONE)
+
+
+def _settled(trail: list[NDArray[np.float64]], target: NDArray[np.float64], tolerance_m: float) -> bool:
+    """Whether a target is reached, or will not be: stalled or out of time."""
+    if float(np.linalg.norm(trail[-1] - target[:3])) < tolerance_m:
+        return True
+    if len(trail) > STALL_STEPS and float(np.linalg.norm(trail[-1] - trail[-1 - STALL_STEPS])) < STALL_M:
+        return True
+    return len(trail) > TIMEOUT_STEPS

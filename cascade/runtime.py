@@ -1,0 +1,458 @@
+"""One episode: look, imagine, read, check, move; again if it did not work.
+
+The order is always the same: rig.reset, planner.plan, the reader if the recipe has one, then chunk after chunk through
+the gate and the follower until the plan is exhausted. Nothing moves before stages and rig are known to fit together.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from time import perf_counter
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cascade.config import ExecutionConfig, Mode, RecipeConfig
+from cascade.contracts.errors import CascadeError, DeviceError, IncompatibleError, OperatorStop, PluginError
+from cascade.contracts.interfaces import ActionExtractor, EpisodeAware, Needs, Planner, PlanReader, Rig
+from cascade.contracts.records import ActionChunk, ArmState, GateReport, Observation, Verdict, VideoPlan
+from cascade.events import NoRecord, Recorder, gate_values
+from cascade.follower import ControlStep, Motion, MotionEnd, follow
+from cascade.gate import check_chunk, check_plan
+from cascade.plugins import build_plugin
+
+MOST_CHUNKS = 200  # of one plan; an extractor that never says `final` is broken
+
+
+@dataclass(frozen=True, slots=True)
+class Stages:
+    """The built stages of a recipe."""
+
+    recipe: RecipeConfig
+    planner: Planner
+    extractor: ActionExtractor
+    reader: PlanReader | None = None
+
+    def close(self) -> None:
+        """Let go of what stages hold (such as the oracle's own rig)."""
+        for stage in (self.planner, self.extractor, self.reader):
+            close = getattr(stage, "close", None)
+            if callable(close):
+                close()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EpisodeResult:
+    """How an episode ended.
+
+    Attributes:
+        success: the monitor's judgement, None on rigs without one.
+        outcome: success, failed, rejected, error or interrupted.
+        failure_stage: planner, readout, extract, gate, motion, timeout, or none.
+        verdict: the same in words.
+        stage_ms: stage -> milliseconds of each call.
+        steps: control steps; plans: plans made.
+        moved: whether the arm got a command.
+        error: what was raised, for outcome error.
+        run_dir: run folder as text, or empty.
+    """
+
+    success: bool | None
+    outcome: str
+    failure_stage: str
+    verdict: str
+    stage_ms: dict[str, list[float]] = field(default_factory=dict)
+    steps: int = 0
+    plans: int = 0
+    moved: bool = False
+    error: CascadeError | None = None
+    run_dir: str = ""
+
+    @property
+    def exit_code(self) -> int:
+        """Exit code of the command line: 0 done, 4 refused before moving, 5 aborted in motion, 6 failed, 130 stopped."""
+        if self.outcome == "error":
+            return (
+                5 if self.moved and isinstance(self.error, DeviceError) else (self.error or CascadeError("")).exit_code
+            )
+        return {"success": 0, "rejected": 5 if self.moved else 4, "interrupted": 130}.get(self.outcome, 6)
+
+
+def build_stages(recipe: RecipeConfig) -> Stages:
+    """Build planner, extractor and reader of a recipe; weights are loaded here.
+
+    Raises:
+        PluginError: a plug-in is unknown or broken, or the reader reads nothing.
+        ConfigError: an option is wrong.
+        WeightsError: weights are missing or corrupt.
+    """
+    planner = build_plugin("planner", recipe.planner.name, recipe.planner.options)
+    extractor = build_plugin("extractor", recipe.extractor.name, recipe.extractor.options)
+    reader = None
+    if recipe.reader is not None:
+        same = recipe.reader == recipe.extractor
+        reader = extractor if same else build_plugin("extractor", recipe.reader.name, recipe.reader.options)
+        if not isinstance(reader, PlanReader):
+            raise PluginError(
+                f"reader {recipe.reader.name!r}: expected an extractor with a method read(plan, observation), found none.",
+                "Name another reader in the recipe, or none.",
+            )
+    return Stages(recipe, planner, extractor, reader)
+
+
+def check_compatible(rig: Rig, stages: Stages) -> None:
+    """Compare what the stages want with what the rig has, before anything moves.
+
+    Raises:
+        IncompatibleError: names both sides of the first thing that does not fit.
+    """
+    recipe = stages.recipe
+    named = [(f"planner {recipe.planner.name!r}", stages.planner.needs)]
+    named.append((f"extractor {recipe.extractor.name!r}", stages.extractor.needs))
+    if recipe.reader is not None and hasattr(stages.reader, "needs"):
+        named.append((f"reader {recipe.reader.name!r}", stages.reader.needs))
+    for stage, needs in named:
+        _check_needs(stage, needs, rig)
+    here, there = stages.extractor.produces, rig.arm.spec.accepts
+    difference = here.mismatch(there)
+    if difference:
+        raise IncompatibleError(
+            f"extractor {recipe.extractor.name!r} and arm {rig.arm.spec.name!r} of rig {rig.name!r}: {difference}.",
+            "Use an extractor whose actions the arm accepts.",
+        )
+
+
+def _check_needs(stage: str, needs: Needs, rig: Rig) -> None:
+    for signal in ("depth", "segmentation", "extrinsics"):
+        if getattr(needs, signal) and not getattr(rig.provides, signal):
+            raise IncompatibleError(
+                f"{stage} needs {signal} images and rig {rig.name!r} gives none."
+                if signal != "extrinsics"
+                else f"{stage} needs camera extrinsics and rig {rig.name!r} gives none.",
+                f"Switch {signal} on in the rig's options, or use another recipe.",
+            )
+    if needs.cameras is not None and not set(needs.cameras) & set(rig.cameras):
+        raise IncompatibleError(
+            f"{stage} knows the cameras {', '.join(needs.cameras)} and rig {rig.name!r} has {', '.join(rig.cameras)}.",
+            "Add the camera to the rig's options, or name another in the stage's options.",
+        )
+
+
+def run_episode(
+    rig: Rig,
+    stages: Stages,
+    *,
+    instruction: str,
+    task: str | None,
+    seed: int,
+    recorder: Recorder | None = None,
+    stop: threading.Event | None = None,
+    plan_layout: int | None = None,
+) -> EpisodeResult:
+    """Run one episode on a connected rig and return how it ended; errors of stages are returned, not raised.
+
+    Args:
+        rig: connected.
+        stages: from `build_stages`.
+        instruction: what to do, in words.
+        task: simulated task, None on real rigs.
+        seed: of the layout; plans use seed, seed + 1, ...
+        recorder: receives everything that happens.
+        stop: setting it ends the episode with the arm holding.
+        plan_layout: control condition: plans are made from the first frame of this layout of the same task instead.
+
+    Raises:
+        IncompatibleError: stages and rig do not fit; nothing has moved.
+    """
+    check_compatible(rig, stages)
+    episode = _Episode(rig, stages, recorder or NoRecord(), stop or threading.Event(), plan_layout)
+    return episode.run(instruction, task, seed)
+
+
+@dataclass(frozen=True, slots=True)
+class _End:
+    """How a plan, or the episode, ended."""
+
+    outcome: str
+    failure_stage: str
+    verdict: str
+
+
+class _Episode:
+    """The state of one episode."""
+
+    def __init__(
+        self, rig: Rig, stages: Stages, recorder: Recorder, stop: threading.Event, plan_layout: int | None
+    ) -> None:
+        self._rig = rig
+        self._stages = stages
+        self._recorder = recorder
+        self._stop = stop
+        self._plan_layout = plan_layout
+        self._imagined_from: Observation | None = None
+        self._stage = "planner"
+        self._stage_ms: dict[str, list[float]] = {}
+        self._steps = self._plans = self._chunks = 0
+        self._began_s = 0.0
+        self._filmed = False
+
+    @property
+    def _execution(self) -> ExecutionConfig:
+        return self._stages.recipe.execution
+
+    def run(self, instruction: str, task: str | None, seed: int) -> EpisodeResult:
+        """Run the episode; whatever happens the arm ends holding and the outcome is noted."""
+        error: CascadeError | None = None
+        try:
+            end = self._run(instruction, task, seed)
+        except (OperatorStop, KeyboardInterrupt):
+            end = _End("interrupted", "none", f"Stopped by a person after {self._steps} control steps; the arm holds.")
+        except CascadeError as caught:
+            error = caught
+        except Exception as caught:
+            error = PluginError(
+                f"{self._stage} failed with {type(caught).__name__}: {caught}.", "Run with --debug for the traceback."
+            )
+            error.__cause__ = caught
+        finally:
+            self._rig.arm.stop()
+        if error is not None:
+            end = _End("error", self._stage, f"Ended by an error: {error.problem}")
+        monitor = self._rig.monitor
+        judged = (monitor.success if end.outcome != "error" else False) if monitor else None
+        self._recorder.event("outcome", outcome=end.outcome, failure_stage=end.failure_stage, verdict=end.verdict)
+        return EpisodeResult(
+            success=judged,
+            outcome=end.outcome,
+            failure_stage=end.failure_stage,
+            verdict=end.verdict,
+            stage_ms=self._stage_ms,
+            steps=self._steps,
+            plans=self._plans,
+            moved=self._steps > 0,
+            error=error,
+        )
+
+    def _run(self, instruction: str, task: str | None, seed: int) -> _End:
+        layout = seed if self._plan_layout is None else self._plan_layout
+        with self._timed("reset"):
+            if self._plan_layout is not None:
+                self._rig.reset(task=task, seed=layout)
+                self._imagined_from = self._rig.observe()
+            self._rig.reset(task=task, seed=seed)
+        self._recorder.event("episode_begin", task=task, seed=seed, instruction=instruction, plan_layout=layout)
+        for stage in (self._stages.planner, self._stages.extractor, self._stages.reader):
+            if isinstance(stage, EpisodeAware) and task is not None:
+                with self._timed("begin"):
+                    stage.begin(task=task, seed=layout)
+        self._began_s = self._rig.clock.now_s()
+        receding = self._execution.mode is Mode.RECEDING
+        attempts = self._execution.receding_plans if receding else 1 + self._execution.replans
+        start = self._rig.arm.read()
+        end = _End("failed", "planner", "No plan was made.")
+        for attempt in range(attempts):
+            if attempt and not receding:
+                recovered = self._return_to(start)
+                if recovered is not None:
+                    return recovered
+            self._check_stop()
+            end = self._attempt(instruction, seed + attempt)
+            if end.outcome in ("success", "interrupted") or end.failure_stage == "timeout":
+                return end
+        return end
+
+    def _attempt(self, instruction: str, seed: int) -> _End:
+        """Make one plan and execute it."""
+        observation = self._observe()
+        index = self._plans
+        with self._timed("plan", stage="planner", plan=index):
+            plan = self._stages.planner.plan(self._imagined_from or observation, instruction, seed=seed)[0]
+        self._plans += 1
+        self._check_plan_fits(plan, observation)
+        if not plan.decoded and self._needs_pixels():
+            with self._timed("decode", stage="planner", plan=index):
+                _ = plan.frames
+        if self._stages.reader is not None and plan.readout is None:
+            with self._timed("readout", stage="readout", plan=index):
+                plan.readout = self._stages.reader.read(plan, observation)
+        self._recorder.plan(index, plan)
+        self._recorder.event("plan", plan=index, plan_id=plan.plan_id, seed=seed)
+        settings = self._stages.recipe.gate
+        if self._imagined_from is not None:
+            settings = settings.model_copy(update={"first_frame": False})  # the control plans for another scene
+        with self._timed("gate_plan", stage="gate", plan=index):
+            report = check_plan(plan, observation, settings)
+        self._recorder.event("gate", subject="plan", index=index, **gate_values(report))
+        if report.verdict is Verdict.REJECT:
+            return _End("rejected", "gate", refusal("plan", report))
+        return self._execute(plan, index, observation)
+
+    def _execute(self, plan: VideoPlan, index: int, observation: Observation) -> _End:
+        """Extract and follow chunk after chunk until the plan is exhausted."""
+        receding = self._execution.mode is Mode.RECEDING
+        for number in range(MOST_CHUNKS):
+            self._check_stop()
+            with self._timed("extract", stage="extract", plan=index, chunk=self._chunks):
+                chunk = self._stages.extractor.extract(plan, observation)
+            count = self._execution.receding_targets if receding else None
+            end = self._move(chunk, plan, index, observation.arm, first=number == 0, count=count)
+            if end is not None:
+                return end
+            if chunk.final or receding:
+                return self._judge()
+            observation = self._observe()
+        raise PluginError(
+            f"extractor {self._stages.recipe.extractor.name!r}: expected a final chunk, found none in {MOST_CHUNKS}.",
+            "Set final=True on the chunk that exhausts the plan.",
+        )
+
+    def _move(
+        self,
+        chunk: ActionChunk,
+        plan: VideoPlan | None,
+        index: int,
+        state: ArmState,
+        *,
+        first: bool,
+        count: int | None = None,
+    ) -> _End | None:
+        """Take one chunk through the gate and follow it; None when the plan goes on."""
+        number = self._chunks
+        self._chunks += 1
+        self._recorder.chunk(number, index, chunk)
+        self._recorder.event("chunk", chunk=number, plan=index, targets=len(chunk))
+        with self._timed("gate_chunk", stage="gate", plan=index, chunk=number):
+            report = check_chunk(chunk, state, self._rig.arm.spec.limits, self._stages.recipe.gate, first=first)
+        self._recorder.event("gate", subject="chunk", index=number, **gate_values(report))
+        if report.chunk is None:
+            return _End("rejected", "gate", refusal("chunk", report))
+        motion = self._follow(report.chunk, plan, index, number, count)
+        self._recorder.event("motion", chunk=number, steps=motion.steps, end=motion.end.value)
+        if motion.end is MotionEnd.SUCCESS:
+            return self._judge()
+        if motion.end is MotionEnd.HORIZON:
+            text = f"Not done: the goal was not reached within the episode's {self._steps} control steps."
+            return _End("failed", "timeout", text)
+        if motion.end is MotionEnd.STOPPED:
+            raise OperatorStop("Stopped by a person; the arm holds.")
+        if motion.end is MotionEnd.FAULT:
+            faults = ", ".join(self._rig.arm.read().faults) or "no cause given"
+            raise DeviceError(f"arm {self._rig.arm.spec.name!r}: in fault ({faults}).", "Clear the fault at the arm.")
+        return None
+
+    def _follow(self, chunk: ActionChunk, plan: VideoPlan | None, index: int, number: int, count: int | None) -> Motion:
+        camera = plan.camera if plan is not None else next(iter(self._rig.cameras))
+        self._camera = camera if plan is not None else getattr(self, "_camera", camera)
+
+        def look() -> NDArray[np.uint8]:
+            return self._rig.cameras[self._camera].read().rgb
+
+        def on_step(step: ControlStep) -> None:
+            self._steps += 1
+            self._recorder.step(self._steps, step.t_s - self._began_s, index, number, step, look)
+
+        if not self._filmed:
+            self._filmed = True
+            self._recorder.picture(0, self._rig.clock.now_s() - self._began_s, look)
+        with self._timed("motion", stage="motion", plan=index, chunk=number):
+            return follow(self._rig, chunk, stop=self._stop, on_step=on_step, count=count)
+
+    def _judge(self) -> _End:
+        """How a plan ended that was executed."""
+        monitor = self._rig.monitor
+        if monitor is None:
+            return _End(
+                "success", "none", f"The plan was executed to its end in {self._steps} steps; nobody judged it."
+            )
+        if monitor.success:
+            return _End("success", "none", f"Done: the goal was reached after {self._steps} control steps.")
+        plans = f"{self._plans} plan{'s' if self._plans > 1 else ''}"
+        text = (
+            f"Not done: the arm followed {plans} to the end in {self._steps} control steps without reaching the goal."
+        )
+        return _End("failed", "motion", text)
+
+    def _return_to(self, start: ArmState) -> _End | None:
+        """Open the gripper, lift, and go back near the start pose, so that the next plan sees a clear scene."""
+        if not self._steps:
+            return None
+        state = self._rig.arm.read()
+        chunk = return_chunk(state, start, self._rig.arm.spec.limits.max_step_m, self._execution.lift_m)
+        return self._move(chunk, None, self._plans - 1, state, first=True)
+
+    def _observe(self) -> Observation:
+        with self._timed("observe"):
+            return self._rig.observe()
+
+    def _needs_pixels(self) -> bool:
+        gate = self._stages.recipe.gate
+        return gate.first_frame or gate.motion or not isinstance(self._recorder, NoRecord)
+
+    def _check_plan_fits(self, plan: VideoPlan, observation: Observation) -> None:
+        observation.image(plan.camera)
+        wanted = self._stages.extractor.needs.latent_space
+        found = plan.latents.space if plan.latents is not None else None
+        if wanted is not None and wanted != found:
+            raise IncompatibleError(
+                f"extractor {self._stages.recipe.extractor.name!r} reads latents of {wanted!r} and planner "
+                f"{self._stages.recipe.planner.name!r} gives {found or 'none'}.",
+                "Use the planner that the extractor was trained for.",
+            )
+
+    def _check_stop(self) -> None:
+        if self._stop.is_set():
+            raise OperatorStop("Stopped by a person; the arm holds.")
+
+    @contextmanager
+    def _timed(self, name: str, *, stage: str = "motion", **where: int) -> Iterator[None]:
+        self._stage = stage
+        began = perf_counter()
+        yield
+        ms = (perf_counter() - began) * 1e3
+        self._stage_ms.setdefault(name, []).append(ms)
+        self._recorder.event("stage", stage=name, ms=round(ms, 3), **where)
+
+
+def return_chunk(state: ArmState, start: ArmState, max_step_m: float, lift_m: float) -> ActionChunk:
+    """Return the way back: open where the hand is, straight up, across, down to the start pose, in small steps."""
+    here, home = state.position_m, start.position_m
+    high = max(float(here[2]) + lift_m, float(home[2]))
+    corners = [here, np.array([here[0], here[1], high]), np.array([home[0], home[1], high]), home]
+    points: list[NDArray[np.float64]] = [here]
+    for a, b in zip(corners[:-1], corners[1:], strict=True):
+        pieces = int(np.ceil(np.linalg.norm(b - a) / (0.8 * max_step_m)))
+        points += [a + (b - a) * k / pieces for k in range(1, pieces + 1)]
+    values = np.zeros((len(points), 7))
+    values[:, :3] = points
+    values[:, 3:] = quaternion(start.T_base_ee[:3, :3])
+    hold = np.zeros(len(points))
+    hold[0] = 0.2  # time for the fingers to open before the hand goes up
+    return ActionChunk(
+        values=values,
+        gripper=np.ones(len(points)),
+        times_s=np.cumsum(np.full(len(points), 0.2)),
+        hold_s=hold,
+        provenance={"extractor": "return to start"},
+    )
+
+
+def quaternion(R: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the unit quaternion wxyz, w >= 0, of a (3, 3) rotation."""
+    from scipy.spatial.transform import Rotation
+
+    x, y, z, w = Rotation.from_matrix(R).as_quat()
+    q = np.array([w, x, y, z], dtype=np.float64)
+    return q if q[0] >= 0 else -q
+
+
+def refusal(subject: str, report: GateReport) -> str:
+    """Return why the gate refused, in words."""
+    worst = report.violations[0]
+    at = f" at step {worst.step}" if worst.step is not None else ""
+    numbers = f"{worst.check} {worst.value:.3g} {worst.unit}, limit {worst.limit:.3g} {worst.unit}{at}".replace(
+        " ,", ","
+    )
+    return f"The gate refused the {subject}: {worst.message} ({numbers})"
