@@ -15,14 +15,14 @@ from cascade.contracts import ArmState, CameraImage, DataError, EeReadout, Image
 
 Floats = NDArray[np.float64]
 
-GRIPPER_RADIUS_M = 0.035
-OBJECT_RADIUS_M = 0.03
+GRIPPER_RADIUS_M = 0.045
+OBJECT_RADIUS_M = 0.04
 SEGMENTS = {"table": (0,), "gripper": (1,), "object": (2,)}
 COLOURS = np.array([[150, 140, 130], [220, 50, 40], [40, 80, 220]], dtype=np.float64)
 CAMERA_M = np.array([0.0, -0.35, 0.95])
 TARGET_M = np.array([0.0, 0.65, 0.05])
 START_M = (0.0, 0.6, 0.2)
-OBJECT_M = (0.1, 0.7, 0.03)
+OBJECT_M = (0.1, 0.7, 0.04)
 
 
 def camera_pose() -> Floats:
@@ -37,8 +37,8 @@ def camera_pose() -> Floats:
 
 
 def intrinsics(size: int) -> Floats:
-    """Return the (3, 3) intrinsics [px] of the square camera, 45 degrees wide."""
-    focal = size / 2 / np.tan(np.deg2rad(22.5))
+    """Return the (3, 3) intrinsics [px] of the square camera, 32 degrees wide."""
+    focal = size / 2 / np.tan(np.deg2rad(16))
     return np.array([[focal, 0, size / 2], [0, focal, size / 2], [0, 0, 1]])
 
 
