@@ -1,0 +1,150 @@
+"""Plan in, end-effector targets out: reads the plan's frames and applies the waypoint rules."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cascade.contracts import ActionChunk, ActionSpace, EeReadout, Needs, Observation, VideoPlan
+from idm.reading import SOURCE, Fuse, fuse
+from idm.waypoints import WaypointRules, Waypoints, plan_waypoints
+
+Floats = NDArray[np.float64]
+LOOK_FORWARD = 3  # targets that may be skipped when the hand is already past them
+CONFIDENT_STD_M = 0.02  # spread at which a target is half trusted
+
+
+class PixelReader(Protocol):
+    """Reads the pixels of a plan."""
+
+    def read(self, plan: VideoPlan, observation: Observation) -> EeReadout:
+        """Return one reading per frame."""
+        ...
+
+
+@dataclass(slots=True)
+class _Progress:
+    plan_id: str
+    waypoints: Waypoints
+    confidence: Floats
+    source: str
+    next: int = 0
+
+
+class InverseDynamicsExtractor:
+    """Follows the hand that the plan shows. Stateful per plan: a new plan_id starts anew.
+
+    Args:
+        reader: reads pixels; None where only the planner's own reading counts.
+        rules: when to close, where, and how far to go on.
+        how: which reading counts when the planner brought one of its own.
+        steps: targets per chunk, or None for the whole plan in one.
+        cameras: the views the weights know, or None when no pixel is read.
+    """
+
+    def __init__(
+        self,
+        reader: PixelReader | None,
+        *,
+        rules: WaypointRules,
+        how: Fuse = "variance",
+        steps: int | None = None,
+        cameras: tuple[str, ...] | None = None,
+    ) -> None:
+        self._reader = reader
+        self._rules = rules
+        self._how: Fuse = how
+        self._steps = steps
+        self._needs = Needs(cameras=cameras)
+        self._progress: _Progress | None = None
+
+    @property
+    def needs(self) -> Needs:
+        """The camera views its weights know."""
+        return self._needs
+
+    @property
+    def produces(self) -> ActionSpace:
+        """Absolute end-effector poses in the base frame."""
+        return ActionSpace()
+
+    def read(self, plan: VideoPlan, observation: Observation) -> EeReadout:
+        """Return one reading per frame, combined with the planner's own if the plan has one.
+
+        Raises:
+            IncompatibleError: the plan looks through a camera that the weights do not know.
+        """
+        own = plan.readout
+        if own is not None and SOURCE in own.source:
+            return own
+        pixels = self._reader.read(plan, observation) if self._reader is not None else None
+        return fuse(pixels, own, self._how)
+
+    def extract(self, plan: VideoPlan, observation: Observation) -> ActionChunk:
+        """Return the plan's targets, all at once or the next `steps` of them.
+
+        Raises:
+            IncompatibleError: as `read`.
+        """
+        progress = self._progress
+        if progress is None or progress.plan_id != plan.plan_id:
+            readout = self.read(plan, observation)
+            waypoints = plan_waypoints(readout.position_m, readout.opening, self._rules)
+            trust = 1 / (1 + (readout.position_std_m / CONFIDENT_STD_M) ** 2)
+            progress = _Progress(plan.plan_id, waypoints, trust[waypoints.frame], readout.source)
+            self._progress = progress
+        elif self._steps is not None:
+            progress.next = _ahead(progress.waypoints, progress.next, observation.arm.position_m)
+        start = progress.next if self._steps is not None else 0
+        stop = len(progress.waypoints) if self._steps is None else min(start + self._steps, len(progress.waypoints))
+        progress.next = stop
+        return self._chunk(progress, start, stop, plan, observation)
+
+    def _chunk(
+        self, progress: _Progress, start: int, stop: int, plan: VideoPlan, observation: Observation
+    ) -> ActionChunk:
+        part = progress.waypoints.part(start, stop)
+        orientation = quaternion_wxyz(observation.arm.T_base_ee[:3, :3])
+        return ActionChunk(
+            values=np.hstack([part.position_m, np.tile(orientation, (len(part), 1))]),
+            gripper=part.gripper,
+            times_s=part.times_s,
+            hold_s=part.hold_s,
+            tolerance_m=part.tolerance_m,
+            confidence=progress.confidence[start:stop],
+            space=self.produces,
+            final=stop >= len(progress.waypoints),
+            provenance={
+                "extractor": "idm",
+                "plan_id": plan.plan_id,
+                "readout": progress.source,
+                "targets": [start, stop, len(progress.waypoints)],
+                "frames": [int(f) for f in part.frame],
+            },
+        )
+
+
+def _ahead(waypoints: Waypoints, cursor: int, hand_m: Floats) -> int:
+    """Skip targets the hand has passed, but never one at which the gripper changes or waits."""
+    stop = cursor
+    while stop < min(cursor + LOOK_FORWARD, len(waypoints) - 1):
+        changes = waypoints.gripper[stop] != waypoints.gripper[stop + 1]
+        if changes or waypoints.hold_s[stop] > 0:
+            break
+        stop += 1
+    if stop <= cursor:
+        return cursor
+    distance = np.linalg.norm(waypoints.position_m[cursor : stop + 1] - hand_m, axis=1)
+    return cursor + int(np.argmin(distance))
+
+
+def quaternion_wxyz(R: Floats) -> Floats:
+    """Return the unit quaternion (w, x, y, z), w not negative, of a rotation matrix."""
+    from scipy.spatial.transform import Rotation
+
+    x, y, z, w = Rotation.from_matrix(R).as_quat()
+    result: Floats = np.array([w, x, y, z], np.float64)
+    return -result if w < 0 else result

@@ -1,0 +1,157 @@
+"""Reads a plan: where the hand is in each frame, how open the gripper is, how sure that is, how far the task is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cascade.contracts import EeReadout, ImageTransform, IncompatibleError, Observation, VideoPlan
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from idm.network import InverseDynamicsNet
+
+Floats = NDArray[np.float64]
+Fuse = Literal["variance", "pixels", "latents"]
+SOURCE = "idm-pixels"
+
+
+class PlanFrameReader:
+    """Reads plans with one network; see `read`.
+
+    Args:
+        net: the network.
+        device: torch device the network is on.
+        bf16: whether convolutions run in bfloat16; None for where that is fast.
+        threads: torch threads while reading, or None for torch's own choice.
+        bias_frames: plan frames over which the error seen in frame 0, where proprioception knows the truth, is taken
+            off and fades; 0 to trust the network alone.
+    """
+
+    def __init__(
+        self,
+        net: InverseDynamicsNet,
+        *,
+        device: str = "cpu",
+        bf16: bool | None = None,
+        threads: int | None = None,
+        bias_frames: float = 0.0,
+    ) -> None:
+        from idm.precision import has_bf16
+
+        self._net = net
+        self._bf16 = has_bf16(device) if bf16 is None else bf16
+        self._threads = threads
+        self._bias_frames = bias_frames
+
+    def read(self, plan: VideoPlan, observation: Observation) -> EeReadout:
+        """Return one reading per frame.
+
+        Raises:
+            IncompatibleError: the plan looks through another camera, or this one has moved.
+        """
+        self._check_view(plan, observation)
+        import torch
+
+        if self._threads is not None and torch.get_num_threads() != self._threads:
+            torch.set_num_threads(self._threads)
+        device = next(self._net.parameters()).device
+        with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=self._bf16):
+            pixels = torch.from_numpy(np.array(plan.frames)).to(device)
+            encoding = self._net.encode(self._sized(pixels.permute(0, 3, 1, 2).float() / 255))
+            pose = self._net.pose(encoding)
+            before = type(encoding)(*(part[:-1] for part in encoding))
+            after = type(encoding)(*(part[1:] for part in encoding))
+            motion = self._net.motion(before, after, pose.position_m[:-1], pose.opening[:-1])
+        position = pose.position_m.double().cpu().numpy()
+        opening = np.clip(pose.opening.double().cpu().numpy(), 0.0, 1.0)
+        spread = pose.log_std_m.double().exp().square().mean(1).sqrt().cpu().numpy()
+        config = self._net.config
+        return EeReadout(
+            position_m=self._without_bias(position, observation.arm.position_m),
+            opening=opening,
+            position_std_m=config.temperature_position * spread,
+            opening_std=config.temperature_opening * pose.log_std_opening.double().exp().cpu().numpy(),
+            progress=progress_of(motion.seconds.double().cpu().numpy()),
+            source=SOURCE,
+        )
+
+    def _without_bias(self, position_m: Floats, measured_m: Floats) -> Floats:
+        if self._bias_frames <= 0:
+            return position_m
+        weight = np.exp(-np.arange(len(position_m)) / self._bias_frames)
+        result: Floats = position_m + weight[:, None] * (measured_m - position_m[0])
+        return result
+
+    def _sized(self, images: Tensor) -> Tensor:
+        import torch.nn.functional as F
+
+        size = self._net.config.image_size_px
+        if images.shape[-2:] == (size, size):
+            return images
+        return F.interpolate(images, size=(size, size), mode="bilinear", antialias=True, align_corners=False)
+
+    def _check_view(self, plan: VideoPlan, observation: Observation) -> None:
+        config = self._net.config
+        if plan.camera != config.camera:
+            raise IncompatibleError(
+                f"plan: expected camera {config.camera!r}, which these weights know, found {plan.camera!r}.",
+                "Plan through that camera, or use weights trained on yours.",
+            )
+        image = observation.image(plan.camera)
+        size = config.image_size_px
+        width, height = plan.transform.size_px
+        whole = ImageTransform(crop_px=(0, 0, width, height), size_px=(size, size))
+        K = whole.intrinsics(plan.transform.intrinsics(image.K))
+        off_px = float(np.abs(K - np.array(config.K)).max())
+        if off_px > 0.02 * size:
+            raise IncompatibleError(
+                f"plan: expected the intrinsics these weights know, found some {off_px:.1f} px away.",
+                "Show the plan at the field of view the weights were trained with.",
+            )
+        if image.T_base_cam is not None:
+            off = float(np.abs(image.T_base_cam - np.array(config.T_base_cam)).max())
+            if off > 0.02:
+                raise IncompatibleError(
+                    f"camera {plan.camera!r}: its pose differs by {off:.3f} from the one these weights know.",
+                    "Move the camera back, or train weights for where it stands.",
+                )
+
+
+def progress_of(seconds: Floats) -> Floats:
+    """Return (T,) share of the plan done, 0..1, from the (T-1,) times between its frames."""
+    done = np.concatenate([[0.0], np.cumsum(np.maximum(seconds, 1e-3))])
+    result: Floats = done / done[-1]
+    return result
+
+
+def fuse(pixels: EeReadout | None, latents: EeReadout | None, how: Fuse) -> EeReadout:
+    """Combine two readings of one plan: weighted by inverse variance, or one of them.
+
+    Raises:
+        IncompatibleError: the reading asked for is not there.
+    """
+    if how == "latents":
+        if latents is None:
+            raise IncompatibleError(
+                "plan: expected a readout from the planner (fuse: latents), found none.",
+                "Use a planner that reads its own latents, or fuse: variance.",
+            )
+        return latents
+    if pixels is None:
+        raise IncompatibleError("plan: expected a reading of its pixels, found none.")
+    if latents is None or how == "pixels":
+        return pixels
+    a, b = 1 / pixels.position_std_m**2, 1 / latents.position_std_m**2
+    c, d = 1 / pixels.opening_std**2, 1 / latents.opening_std**2
+    return EeReadout(
+        position_m=(a[:, None] * pixels.position_m + b[:, None] * latents.position_m) / (a + b)[:, None],
+        opening=(c * pixels.opening + d * latents.opening) / (c + d),
+        position_std_m=1 / np.sqrt(a + b),
+        opening_std=1 / np.sqrt(c + d),
+        progress=pixels.progress if pixels.progress is not None else latents.progress,
+        source=f"{pixels.source}+{latents.source}",
+    )

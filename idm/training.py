@@ -1,0 +1,339 @@
+"""Trains the inverse-dynamics network on play, on a wall-clock schedule, resumable at any moment."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cascade.contracts import EpisodeSource, WeightsError
+from idm.augmentation import spoil
+from idm.calibration import calibrate, read_frames
+from idm.card import model_card
+from idm.frames import ExtraFrames, LabelledFrames, View, load_extra, load_play, sample_pairs, split_by_episode
+from idm.loss import PairTarget, pair_loss, pose_loss
+from idm.network import InverseDynamicsNet
+from idm.options import TrainerConfig
+from idm.precision import has_bf16
+from idm.weights import load_network, save_network
+
+CHECKPOINT = "checkpoint.safetensors"
+WARM_UP = 0.02  # share of the time in which the learning rate rises
+LOG_EVERY = 20
+
+
+@dataclass(slots=True)
+class _State:
+    """Everything a checkpoint holds."""
+
+    net: InverseDynamicsNet
+    average: dict[str, Tensor]
+    optimiser: torch.optim.AdamW
+    step: int = 0
+    spent_s: float = 0.0
+    frames_seen: int = 0
+
+
+class InverseDynamicsTrainer:
+    """See `TrainerConfig` for the options.
+
+    The schedule is a cosine over wall-clock minutes, so a run of any length ends annealed; a resumed run goes on with
+    the time that was left.
+    """
+
+    def __init__(self, config: TrainerConfig) -> None:
+        self._config = config
+        self._rng = np.random.default_rng(config.seed)
+
+    def train(self, episodes: EpisodeSource, output: Path, *, resume: bool) -> Mapping[str, Any]:
+        """Train into the folder `output`; the weights, card and checksums lie there at the end.
+
+        Raises:
+            DataError: no play, too few episodes, or frames of another form.
+            WeightsError: the weights to start from, or the checkpoint to resume, cannot be used.
+        """
+        config = self._config
+        output.mkdir(parents=True, exist_ok=True)
+        torch.manual_seed(config.seed)
+        if config.threads is not None:
+            torch.set_num_threads(config.threads)
+        data, view = load_play(episodes, config.camera, config.image_size_px, limit=config.limit_episodes)
+        extra = load_extra(config.extra_frames, config.image_size_px) if config.extra_frames else None
+        fit, held = split_by_episode(data, config.held_out, config.seed)
+        state = self._begin(data, fit, view)
+        if resume and (output / CHECKPOINT).is_file():
+            _restore(state, output / CHECKPOINT)
+        self._run(state, data, fit, extra, output)
+        return self._finish(state, data, held, extra, output, episodes.digest)
+
+    def _begin(self, data: LabelledFrames, fit: np.ndarray[Any, Any], view: View) -> _State:
+        config = self._config
+        if config.init is not None:
+            net = load_network(config.init).train()
+            if net.config.camera != view.name or not np.allclose(net.config.T_base_cam, view.T_base_cam, atol=2e-2):
+                raise WeightsError(
+                    f"{config.init}: expected weights for the recorded view {view.name!r}, found another.",
+                    "Start without init, or from weights of this camera.",
+                )
+        else:
+            net = _fresh_network(data, fit, view, config.image_size_px)
+        net = net.to(device=config.device, memory_format=torch.channels_last)
+        decayed = [p for p in net.parameters() if p.ndim > 1]
+        others = [p for p in net.parameters() if p.ndim <= 1]
+        groups = [{"params": decayed, "weight_decay": 0.01}, {"params": others, "weight_decay": 0.0}]
+        optimiser = torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.98))
+        average = {name: value.detach().clone() for name, value in net.state_dict().items()}
+        return _State(net, average, optimiser)
+
+    def _run(
+        self,
+        state: _State,
+        data: LabelledFrames,
+        fit: np.ndarray[Any, Any],
+        extra: ExtraFrames | None,
+        output: Path,
+    ) -> None:
+        config = self._config
+        budget_s = config.minutes * 60
+        bf16 = config.bf16 if config.bf16 is not None else has_bf16(config.device)
+        last_saved = state.spent_s
+        with _board(output) as board, _bar(budget_s, state.spent_s) as show:
+            while state.spent_s < budget_s:
+                begun = time.monotonic()
+                rate = config.learning_rate * _schedule(state.spent_s / budget_s)
+                losses = self._step(state, data, fit, extra, rate, bf16)
+                state.spent_s += time.monotonic() - begun
+                if state.step % LOG_EVERY == 0:
+                    show(state.spent_s, {**losses, "frames/s": state.frames_seen / state.spent_s})
+                    board({**losses, "learning_rate": rate}, state.step)
+                if state.spent_s - last_saved > config.checkpoint_s:
+                    _save_checkpoint(state, output / CHECKPOINT)
+                    last_saved = state.spent_s
+        _save_checkpoint(state, output / CHECKPOINT)
+
+    def _step(
+        self,
+        state: _State,
+        data: LabelledFrames,
+        fit: np.ndarray[Any, Any],
+        extra: ExtraFrames | None,
+        rate: float,
+        bf16: bool,
+    ) -> dict[str, float]:
+        config, net = self._config, state.net
+        images, position, opening, target = self._batch(net, data, fit, extra)
+        pairs = len(target.seconds)
+        for group in state.optimiser.param_groups:
+            group["lr"] = rate
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=bf16):
+            encoding = net.encode(images)
+            pose = net.pose(encoding)
+            current = type(encoding)(*(part[:pairs] for part in encoding))
+            goal = type(encoding)(*(part[pairs : 2 * pairs] for part in encoding))
+            motion = net.motion(current, goal, position[:pairs], opening[:pairs])
+        pose_part = pose_loss(net, encoding, pose, position, opening)
+        pair_part = pair_loss(motion, target)
+        loss = pose_part + config.pair_weight * pair_part
+        state.optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+        state.optimiser.step()
+        state.step += 1
+        state.frames_seen += len(images)
+        _average(state, config.ema)
+        if state.step % LOG_EVERY:
+            return {}
+        error = (pose.position_m - position).detach().norm(dim=1).mean()
+        return {"loss": float(loss.detach()), "pair": float(pair_part.detach()), "error_mm": float(error) * 1000}
+
+    def _batch(
+        self, net: InverseDynamicsNet, data: LabelledFrames, fit: np.ndarray[Any, Any], extra: ExtraFrames | None
+    ) -> tuple[Tensor, Tensor, Tensor, PairTarget]:
+        """Current frames, goal frames, then extra frames; spoiled, with labels that follow the shift."""
+        config, rng = self._config, self._rng
+        extras = round(config.batch * config.extra_share) if extra is not None else 0
+        count = (config.batch - extras) // 2
+        pairs = sample_pairs(data, fit, count, rng, reach_s=config.reach_s, next_s=net.config.next_s)
+        rows = np.concatenate([pairs.current, pairs.goal])
+        pixels, position, opening = [data.frames[rows]], [data.position_m[rows]], [data.opening[rows]]
+        if extra is not None:
+            chosen = rng.integers(len(extra.frames), size=extras)
+            pixels.append(extra.frames[chosen])
+            position.append(extra.position_m[chosen])
+            opening.append(extra.opening[chosen])
+        first = data.first[rows]
+        other = data.first[rng.choice(fit, len(rows) + extras)]
+        other[: len(first)] = np.where(rng.random(len(first)) < 0.5, first, other[: len(first)])
+        images, moved = spoil(_images(np.concatenate(pixels)), _images(data.frames[other]), rng)
+        device = config.device
+        places = _moved(net, torch.from_numpy(np.concatenate(position)).to(device), moved.to(device))
+        openings = torch.from_numpy(np.concatenate(opening)).to(device)
+        target = PairTarget(
+            to_goal_m=torch.from_numpy(data.position_m[pairs.goal] - data.position_m[pairs.current]).to(device),
+            next_m=torch.from_numpy(data.position_m[pairs.soon] - data.position_m[pairs.current]).to(device),
+            goal_opening=torch.from_numpy(data.opening[pairs.goal]).to(device),
+            seconds=torch.from_numpy(pairs.seconds).to(device),
+        )
+        return images.to(device), places, openings, target
+
+    def _finish(
+        self,
+        state: _State,
+        data: LabelledFrames,
+        held: np.ndarray[Any, Any],
+        extra: ExtraFrames | None,
+        output: Path,
+        digest: str,
+    ) -> Mapping[str, Any]:
+        net = state.net
+        net.load_state_dict(state.average)
+        net.eval()
+        bf16 = has_bf16(self._config.device)
+        readings = read_frames(net, data.frames[held], bf16=bf16)
+        factor_m, factor_o, scores = calibrate(readings, data.position_m[held], data.opening[held], data.episode[held])
+        net.register_to_config(temperature_position=factor_m, temperature_opening=factor_o)
+        facts = {
+            **scores,
+            "steps": state.step,
+            "frames_seen": state.frames_seen,
+            "minutes": state.spent_s / 60,
+            "training_frames": len(data) - len(held),
+            "extra_frames": 0 if extra is None else len(extra.frames),
+            "parameters": sum(p.numel() for p in net.parameters()),
+            "data_digest": digest,
+        }
+        save_network(net, output, model_card(facts, self._config))
+        (output / "scores.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+        return facts
+
+
+def _fresh_network(data: LabelledFrames, fit: np.ndarray[Any, Any], view: View, size_px: int) -> InverseDynamicsNet:
+    position = data.position_m[fit].astype(np.float64)
+    depth = (position - view.T_base_cam[:3, 3]) @ view.T_base_cam[:3, 2]
+    net: InverseDynamicsNet = InverseDynamicsNet(
+        camera=view.name,
+        image_size_px=size_px,
+        K=view.K.tolist(),
+        T_base_cam=view.T_base_cam.tolist(),
+        position_mean_m=position.mean(0).tolist(),
+        position_std_m=(position.std(0) + 1e-3).tolist(),
+        depth_mean_m=float(depth.mean()),
+        depth_std_m=float(depth.std() + 1e-3),
+        action_space={"kind": "ee_pose", "frame": "base", "rate_hz": None},
+    )
+    return net
+
+
+def _images(pixels: np.ndarray[Any, Any]) -> Tensor:
+    return torch.from_numpy(pixels).permute(0, 3, 1, 2).float().div_(255)
+
+
+def _moved(net: InverseDynamicsNet, position_m: Tensor, shift: Tensor) -> Tensor:
+    """Where the hand would be for its picture to lie `shift` further on, at the same distance."""
+    place, depth = net.project(position_m)
+    return net.unproject(place + shift, depth)
+
+
+def _schedule(share: float) -> float:
+    """Learning-rate factor at a share of the time: linear warm-up, then cosine to 1 %."""
+    if share < WARM_UP:
+        return max(share / WARM_UP, 0.02)
+    return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min((share - WARM_UP) / (1 - WARM_UP), 1.0)))
+
+
+@torch.no_grad()
+def _average(state: _State, decay: float) -> None:
+    decay = min(decay, (1 + state.step) / (10 + state.step))
+    current = state.net.state_dict()
+    names = list(state.average)
+    torch._foreach_lerp_([state.average[n] for n in names], [current[n] for n in names], 1 - decay)
+
+
+def _save_checkpoint(state: _State, path: Path) -> None:
+    """Write weights, their average and the optimiser's moments; the old file stays until the new one is complete."""
+    from safetensors.torch import save_file
+
+    tensors = {f"net.{k}": v.cpu().contiguous() for k, v in state.net.state_dict().items()}
+    tensors |= {f"average.{k}": v.cpu().contiguous() for k, v in state.average.items()}
+    for index, moments in state.optimiser.state_dict()["state"].items():
+        tensors |= {f"optimiser.{index}.{k}": v.cpu().contiguous() for k, v in moments.items()}
+    facts = {"step": state.step, "spent_s": state.spent_s, "frames_seen": state.frames_seen}
+    partial = path.with_suffix(".partial")
+    save_file(tensors, str(partial), metadata={"idm": json.dumps(facts)})
+    partial.replace(path)
+
+
+def _restore(state: _State, path: Path) -> None:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            facts = json.loads((file.metadata() or {})["idm"])
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        state.net.load_state_dict({k[4:]: v for k, v in tensors.items() if k.startswith("net.")})
+    except (SafetensorError, OSError, KeyError, ValueError, RuntimeError) as error:
+        raise WeightsError(
+            f"{path}: expected a checkpoint of this network, found another file ({error}).",
+            "Delete it, or train without --resume.",
+        ) from error
+    for name in state.average:
+        state.average[name].copy_(tensors[f"average.{name}"])
+    moments: dict[int, dict[str, Tensor]] = {}
+    for name, value in tensors.items():
+        if name.startswith("optimiser."):
+            _, index, key = name.split(".")
+            moments.setdefault(int(index), {})[key] = value
+    state.optimiser.load_state_dict({**state.optimiser.state_dict(), "state": moments})
+    state.step, state.spent_s, state.frames_seen = facts["step"], facts["spent_s"], facts["frames_seen"]
+
+
+@contextmanager
+def _board(output: Path) -> Iterator[Any]:
+    """Yield a function that logs scalars, to TensorBoard where it is installed."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        yield lambda values, step: None
+        return
+    writer = SummaryWriter(str(output / "tensorboard"))
+
+    def log(values: Mapping[str, float], step: int) -> None:
+        for name, value in values.items():
+            writer.add_scalar(f"idm/{name}", value, step)
+
+    try:
+        yield log
+    finally:
+        writer.close()
+
+
+@contextmanager
+def _bar(budget_s: float, spent_s: float) -> Iterator[Any]:
+    """Yield a function that shows progress on stderr: a bar for people, a line every half minute for logs."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = (TextColumn("idm"), BarColumn(), TimeRemainingColumn(), TextColumn("{task.fields[note]}"))
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task("idm", total=budget_s, completed=int(spent_s), note="")
+        said = -1e9
+
+        def show(now_s: float, values: Mapping[str, float]) -> None:
+            nonlocal said
+            note = "  ".join(f"{k} {v:.3g}" for k, v in values.items())
+            bar.update(task, completed=now_s, note=note)
+            if not console.is_terminal and now_s - said > 30:
+                said = now_s
+                console.print(f"idm {now_s / 60:.1f}/{budget_s / 60:.1f} min  {note}", highlight=False)
+
+        yield show

@@ -1,0 +1,115 @@
+"""A folder of weights: config.json, one safetensors file, the model card, and checksums of all of them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cascade.contracts import ActionSpace, IncompatibleError, SpaceKind, WeightsError
+
+if TYPE_CHECKING:
+    from idm.network import InverseDynamicsNet
+
+CONFIG_FILE = "config.json"
+TENSOR_FILE = "diffusion_pytorch_model.safetensors"
+SUMS_FILE = "SHA256SUMS"
+CARD_FILE = "MODEL_CARD.md"
+
+
+def default_weights() -> Path:
+    """Folder of the weights that ship with the package."""
+    return Path(str(files("idm"))) / "weights" / "corner-1"
+
+
+def load_network(folder: Path) -> InverseDynamicsNet:
+    """Load a network in float32, ready for inference.
+
+    Raises:
+        WeightsError: missing, corrupt, or of another format.
+        IncompatibleError: the network's actions are not end-effector poses in the base frame.
+    """
+    for name in (CONFIG_FILE, TENSOR_FILE):
+        if not (folder / name).is_file():
+            raise WeightsError(
+                f"{folder}: expected inverse-dynamics weights, found no {name}.",
+                "Train some (cascade train idm) or correct the option 'weights'.",
+            )
+    _check_sums(folder)
+    _check_config(folder / CONFIG_FILE)
+    import torch
+    from safetensors import SafetensorError
+
+    from idm.network import InverseDynamicsNet
+
+    try:
+        net: InverseDynamicsNet = InverseDynamicsNet.from_pretrained(
+            str(folder), torch_dtype=torch.float32, low_cpu_mem_usage=False, local_files_only=True
+        )
+    except (OSError, ValueError, RuntimeError, TypeError, KeyError, SafetensorError) as error:
+        raise WeightsError(f"{folder}: expected readable weights, found broken ones ({error}).") from error
+    if not all(bool(torch.isfinite(p).all()) for p in net.parameters()):
+        raise WeightsError(f"{folder}: expected finite weights, found NaN.", "Train them again.")
+    net.eval().to(memory_format=torch.channels_last)
+    return net
+
+
+def save_network(net: InverseDynamicsNet, folder: Path, card: str) -> None:
+    """Write bfloat16 weights, configuration, card and checksums."""
+    import copy
+
+    import torch
+
+    folder.mkdir(parents=True, exist_ok=True)
+    small = copy.deepcopy(net).cpu()
+    for parameter in small.parameters():
+        parameter.data = parameter.data.to(torch.bfloat16).contiguous()
+    small.save_pretrained(str(folder))
+    (folder / CARD_FILE).write_text(card, encoding="utf-8")
+    names = (CONFIG_FILE, TENSOR_FILE, CARD_FILE)
+    (folder / SUMS_FILE).write_text("".join(f"{_sha256(folder / n)}  {n}\n" for n in names), encoding="utf-8")
+
+
+def weights_digest(folder: Path) -> str:
+    """First 12 hex digits of the tensor file's SHA-256."""
+    return _sha256(folder / TENSOR_FILE)[:12]
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _check_sums(folder: Path) -> None:
+    path = folder / SUMS_FILE
+    if not path.is_file():
+        return
+    for line in path.read_text(encoding="utf-8").splitlines():
+        expected, _, name = line.partition("  ")
+        if name in (CONFIG_FILE, TENSOR_FILE) and _sha256(folder / name) != expected:
+            raise WeightsError(
+                f"{folder / name}: expected SHA-256 {expected[:12]}…, found {_sha256(folder / name)[:12]}….",
+                "The file is damaged or was changed by hand; restore it.",
+            )
+
+
+def _check_config(path: Path) -> None:
+    from idm.network import FORMAT_VERSION
+
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+        version, space = config["format_version"], config["action_space"] or {}
+    except (ValueError, KeyError, UnicodeDecodeError) as error:
+        raise WeightsError(f"{path}: expected the configuration of a network, found {error}.") from error
+    if version != FORMAT_VERSION:
+        raise WeightsError(
+            f"{path}: expected format {FORMAT_VERSION}, found {version}.", "Use weights of this version of cascade."
+        )
+    try:
+        trained = ActionSpace(**{**space, "kind": SpaceKind(space.get("kind", SpaceKind.EE_POSE))})
+    except (TypeError, ValueError) as error:
+        raise WeightsError(f"{path}: expected an action space, found {space}.") from error
+    difference = ActionSpace().mismatch(trained)
+    if difference:
+        raise IncompatibleError(f"{path}: action {difference}.", "Use weights trained for end-effector targets.")
