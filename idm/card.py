@@ -14,10 +14,10 @@ Reads the end-effector position (base frame, metres) and the observed gripper op
 
 ## Training
 
-Task-agnostic play only: no expert, no reward, no task label. {training_frames:,} recorded frames
-(data {data_digest}), {extra_frames:,} extra frames, {minutes:.1f} minutes, {steps:,} steps,
-{frames_seen:,} frames seen. Frames were blurred, rescaled, compressed, recoloured, noised, shifted and blended with first frames, so that generated
-pixels are read too. Reproduce with `cascade train idm`; the options are below.
+Task-agnostic play only: no expert, no reward, no task label. {training_frames:,} recorded frames (data
+{data_digest}), {extra_frames:,} extra frames; {minutes:.1f} minutes, {steps:,} steps, {frames_seen:,} frames seen.
+Frames were blurred, rescaled, compressed, recoloured, noised, shifted and blended with first frames, so that
+generated pixels are read too. Reproduce with `cascade train idm`; the options are below.
 
 ## Scores on {held_out_episodes:.0f} whole held-out episodes ({held_out_frames:.0f} frames)
 
@@ -34,7 +34,7 @@ Temperatures were fitted on every other held-out episode; coverage is of the rem
 ## Limits
 
 One camera at one place: another view, pose or field of view is refused. One arm and gripper in simulation, hand
-pointing down. Orientation is not read. Frames in which the hand is outside the image carry a large spread, not an error.
+pointing down. Orientation is not read. Where the hand is outside the image the spread is large, and no error is raised.
 
 ## Options
 
