@@ -27,7 +27,7 @@ help: ## Show this list
 
 .PHONY: demo
 demo: .venv/.installed ## Install, then let the arm do what a sentence says, and write a report
-	@OMP_NUM_THREADS=2 $(BIN)/cascade run "$(DEMO_PROMPT)" --recipe unipi --seed $(DEMO_SEED)
+	@OMP_NUM_THREADS=2 .ci/demo $(BIN)/cascade "$(DEMO_PROMPT)" $(DEMO_SEED)
 
 .PHONY: install
 install: .venv/.installed ## Create .venv with what `cascade` needs

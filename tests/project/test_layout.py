@@ -7,7 +7,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("planner", "idm", "flowact", "robot_io", "cascade")
-MOST_LINES = 400
+MOST_LINES = 500  # most are under 300; past this one, split
 
 
 def tracked(pattern: str) -> list[Path]:
