@@ -1,0 +1,135 @@
+"""Meta-World as a world that an arm can act in: seeded layouts, 80 Hz steps, latched success."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import OrderedDict
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cascade.contracts import DataError
+from robot_io.sim.tasks import check_task
+
+CONTROL_HZ = 80.0
+HORIZON = 480  # Meta-World refuses to go on after 500 steps
+MAX_STEPS = 500
+TOOL_OFFSET_M = np.array([0.045, 0.0, 0.0])  # in the hand's frame: from the hand body to between the finger pads
+ARM_JOINTS = tuple(f"right_j{i}" for i in range(7))
+_KEPT_WORLDS = 12
+
+Floats = NDArray[np.float64]
+
+
+class World:
+    """The physics of one episode.
+
+    The same (task, seed) always gives bit-identical layouts, whether or not the task was simulated before: what
+    Meta-World writes into its model at a reset is undone before the next one.
+    """
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[str, tuple[Any, dict[str, NDArray[Any]]]] = OrderedDict()
+        self._env: Any = None
+        self.task = ""
+        self.seed = 0
+        self.steps = 0
+        self.success = False
+        self.total_steps = 0
+        self.raw_observation: Floats = np.zeros(39)
+
+    @property
+    def ready(self) -> bool:
+        """Whether an episode has begun."""
+        return self._env is not None
+
+    @property
+    def model(self) -> Any:
+        """The mujoco.MjModel."""
+        return self._checked().model
+
+    @property
+    def data(self) -> Any:
+        """The mujoco.MjData."""
+        return self._checked().data
+
+    def _checked(self) -> Any:
+        if self._env is None:
+            raise DataError("sim: no episode has begun.", "Call rig.reset(task=..., seed=...) first.")
+        return self._env
+
+    def reset(self, task: str, seed: int) -> None:
+        """Build the layout of (task, seed); raises ConfigError for an unknown task, DataError for a bad seed."""
+        task = check_task(task)
+        if not 0 <= int(seed) < 2**32:
+            raise DataError(f"seed: expected an integer in 0 .. 2^32 - 1, found {seed}.")
+        if task not in self._known:
+            self._known[task] = self._make(task)
+            while len(self._known) > _KEPT_WORLDS:
+                self._known.popitem(last=False)
+        self._known.move_to_end(task)
+        env, pristine = self._known[task]
+        for name, value in pristine.items():
+            getattr(env.model, name)[...] = value
+        # Meta-World ignores reset(seed=...): this is the way to a layout that depends on the seed alone.
+        env._freeze_rand_vec = False
+        env.seeded_rand_vec = True
+        env.seed(int(seed))
+        self.raw_observation, _ = env.reset(seed=int(seed))
+        self._env, self.task, self.seed = env, task, int(seed)
+        self.steps, self.success = 0, False
+
+    @staticmethod
+    def _make(task: str) -> tuple[Any, dict[str, NDArray[Any]]]:
+        from metaworld.env_dict import ALL_V3_ENVIRONMENTS_GOAL_OBSERVABLE
+
+        env = ALL_V3_ENVIRONMENTS_GOAL_OBSERVABLE[f"{task}-v3-goal-observable"](seed=0)
+        changed_by_resets = ("body_pos", "body_quat", "geom_pos", "geom_quat", "site_pos", "site_quat", "eq_data")
+        return env, {name: getattr(env.model, name).copy() for name in changed_by_resets}
+
+    def step(self, action: Floats) -> None:
+        """Move on by one control period with a Meta-World action (4,): hand motion [cm], closing effort; -1 .. 1."""
+        env = self._checked()
+        if self.steps >= MAX_STEPS:
+            return  # the episode is over; Meta-World would raise
+        self.raw_observation, _, _, _, info = env.step(np.clip(action, -1.0, 1.0).astype(np.float64))
+        self.success = self.success or bool(info["success"] > 0)
+        self.steps += 1
+        self.total_steps += 1
+
+    @property
+    def hand_position_m(self) -> Floats:
+        """(3,) position of the hand body, which Meta-World's actions move."""
+        return np.array(self.data.body("hand").xpos)
+
+    @property
+    def T_base_ee(self) -> Floats:  # noqa: N802
+        """(4, 4) pose of the point between the finger pads, oriented as the hand."""
+        hand = self.data.body("hand")
+        T = np.eye(4)
+        T[:3, :3] = hand.xmat.reshape(3, 3)
+        T[:3, 3] = hand.xpos + T[:3, :3] @ TOOL_OFFSET_M
+        return T
+
+    @property
+    def opening(self) -> float:
+        """Gripper opening 0..1: the distance of the fingers over 10 cm."""
+        data = self.data
+        gap = np.linalg.norm(data.body("rightclaw").xpos - data.body("leftclaw").xpos)
+        return float(np.clip(gap / 0.1, 0.0, 1.0))
+
+    @property
+    def joints_rad(self) -> Floats:
+        """(7,) joint positions of the arm."""
+        return np.array([self.data.joint(name).qpos[0] for name in ARM_JOINTS])
+
+    def object_positions_m(self) -> Floats:
+        """(n, 3) positions of the task's objects: for collecting play and for experts, never for an observation."""
+        return np.array(self._checked()._get_pos_objects(), dtype=np.float64).reshape(-1, 3)
+
+    def state_digest(self) -> str:
+        """Digest of the physical state, to compare layouts bit by bit."""
+        data = self.data
+        parts = (data.qpos, data.qvel, data.mocap_pos, data.xpos, self.raw_observation)
+        return hashlib.sha256(b"".join(np.ascontiguousarray(p).tobytes() for p in parts)).hexdigest()
