@@ -84,7 +84,7 @@ class InverseDynamicsExtractor:
         return fuse(pixels, own, self._how)
 
     def extract(self, plan: VideoPlan, observation: Observation) -> ActionChunk:
-        """Return the plan's targets, all at once or the next `steps` of them.
+        """Return the plan's targets, all at once or the next `steps` of them; none when the plan is exhausted.
 
         Raises:
             IncompatibleError: as `read`.
@@ -96,12 +96,11 @@ class InverseDynamicsExtractor:
             trust = 1 / (1 + (readout.position_std_m / CONFIDENT_STD_M) ** 2)
             progress = _Progress(plan.plan_id, waypoints, trust[waypoints.frame], readout.source)
             self._progress = progress
-        elif self._steps is not None:
+        elif progress.next < len(progress.waypoints):
             progress.next = _ahead(progress.waypoints, progress.next, observation.arm.position_m)
-        start = progress.next if self._steps is not None else 0
-        stop = len(progress.waypoints) if self._steps is None else min(start + self._steps, len(progress.waypoints))
-        progress.next = stop
-        return self._chunk(progress, start, stop, plan, observation)
+        start, total = progress.next, len(progress.waypoints)
+        progress.next = total if self._steps is None else min(start + self._steps, total)
+        return self._chunk(progress, start, progress.next, plan, observation)
 
     def _chunk(
         self, progress: _Progress, start: int, stop: int, plan: VideoPlan, observation: Observation

@@ -141,7 +141,8 @@ def sample_pairs(
     """Draw pairs up to `reach_s` apart inside an episode; a pair at an episode's end may be a frame with itself."""
     current = rng.choice(allowed, count)
     dt = frames.dt_s[current]
-    ahead = np.maximum(1, np.floor(rng.random(count) * reach_s / dt).astype(np.int64) + 1)
+    farthest = np.maximum(1, np.floor(reach_s / dt + 1e-4).astype(np.int64))
+    ahead = rng.integers(1, farthest + 1)
     goal = np.minimum(current + ahead, frames.last[current])
     soon = np.minimum(current + np.maximum(1, np.rint(next_s / dt).astype(np.int64)), goal)
     return Pairs(current=current, goal=goal, soon=soon, seconds=((goal - current) * dt).astype(np.float32))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -77,11 +80,6 @@ class Play:
         return self._episodes[index]
 
 
-@pytest.fixture(scope="session")
-def play() -> Play:
-    return Play([play_episode(seed) for seed in range(12)])
-
-
 def observation_at(position: np.ndarray, opening: float, camera: str = "corner") -> Observation:
     T = np.eye(4)
     T[:3, :3] = np.diag([1.0, -1.0, -1.0])
@@ -98,3 +96,26 @@ def plan_of(episode: Episode, frames: slice = slice(None), camera: str = "corner
         transform=ImageTransform.centre_square(SIZE, SIZE, SIZE),
         frames=episode.frames["corner"][frames],
     )
+
+
+@pytest.fixture(scope="session")
+def play() -> Play:
+    return Play([play_episode(seed) for seed in range(12)])
+
+
+@pytest.fixture(scope="session")
+def scene() -> SimpleNamespace:
+    """The drawing functions, for tests that cannot import this file."""
+    return SimpleNamespace(
+        Play=Play, play_episode=play_episode, observation_at=observation_at, plan_of=plan_of, K=K, T_BASE_CAM=T_BASE_CAM
+    )
+
+
+@pytest.fixture(scope="session")
+def trained(play: Play, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Weights after a few seconds of training on drawn play."""
+    from idm.plugins import TRAINER
+
+    folder = tmp_path_factory.mktemp("weights")
+    TRAINER.build(TRAINER.config(minutes=0.25, threads=1, held_out=0.2)).train(play, folder, resume=False)
+    return folder

@@ -1,0 +1,107 @@
+"""Training on drawn play: learns, resumes, mixes extra frames, refuses bad data."""
+
+import dataclasses
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cascade.contracts import DataError, WeightsError
+from idm.frames import load_extra, load_play, sample_pairs, split_by_episode
+from idm.plugins import TRAINER
+from idm.training import CHECKPOINT
+
+
+def train(play: Any, folder: Path, *, resume: bool = False, **options: Any) -> dict[str, Any]:
+    options = {"minutes": 0.03, "threads": 1, "held_out": 0.2, "batch": 8, **options}
+    return dict(TRAINER.build(TRAINER.config(**options)).train(play, folder, resume=resume))
+
+
+def test_a_few_seconds_beat_the_best_constant_guess(trained: Path, play: Any) -> None:
+    scores = json.loads((trained / "scores.json").read_text())
+    data, _ = load_play(play, "corner", 128)
+    constant_mm = 1000 * np.linalg.norm(data.position_m - data.position_m.mean(0), axis=1).mean()
+
+    assert scores["position_error_mean_mm"] < 0.5 * constant_mm
+    assert scores["opening_mae"] < 0.15
+    assert 0.6 < scores["position_coverage_2sigma"] <= 1
+
+
+def test_weights_card_and_sums_are_written(trained: Path) -> None:
+    assert {"config.json", "diffusion_pytorch_model.safetensors", "MODEL_CARD.md", "SHA256SUMS"} <= {
+        p.name for p in trained.iterdir()
+    }
+    assert (trained / "diffusion_pytorch_model.safetensors").stat().st_size < 2.2e6
+    assert "held-out" in (trained / "MODEL_CARD.md").read_text()
+
+
+def test_a_resumed_run_goes_on_with_the_time_that_is_left(play: Any, tmp_path: Path) -> None:
+    first = train(play, tmp_path)
+    again = train(play, tmp_path, resume=True, minutes=0.05)
+
+    assert again["steps"] > first["steps"]
+    assert again["minutes"] < 0.09
+
+
+def test_a_broken_checkpoint_is_one_clear_error(play: Any, tmp_path: Path) -> None:
+    (tmp_path / CHECKPOINT).write_bytes(b"not a checkpoint")
+
+    with pytest.raises(WeightsError, match="checkpoint"):
+        train(play, tmp_path, resume=True)
+
+
+def test_extra_frames_are_mixed_in_and_weights_fine_tuned(trained: Path, play: Any, tmp_path: Path) -> None:
+    data, _ = load_play(play, "corner", 128)
+    np.savez(tmp_path / "extra.npz", frames=data.frames, position_m=data.position_m, opening=data.opening)
+    before = json.loads((trained / "scores.json").read_text())["position_error_mean_mm"]
+
+    scores = train(play, tmp_path / "out", init=trained, extra_frames=tmp_path / "extra.npz", learning_rate=1e-5)
+
+    assert scores["extra_frames"] == len(data)
+    assert scores["position_error_mean_mm"] < 1.5 * before
+
+
+@pytest.mark.parametrize(
+    "arrays",
+    [
+        {"frames": np.zeros((2, 64, 64, 3), np.uint8), "position_m": np.zeros((2, 3)), "opening": np.zeros(2)},
+        {"frames": np.zeros((2, 128, 128, 3), np.uint8), "position_m": np.full((2, 3), np.nan), "opening": np.zeros(2)},
+        {"frames": np.zeros((2, 128, 128, 3), np.uint8)},
+    ],
+)
+def test_extra_frames_of_another_form_are_refused(arrays: dict[str, Any], tmp_path: Path) -> None:
+    np.savez(tmp_path / "extra.npz", **arrays)
+
+    with pytest.raises(DataError, match=r"extra\.npz"):
+        load_extra(tmp_path / "extra.npz", 128)
+
+
+def test_expert_episodes_are_not_trained_on(scene: SimpleNamespace, tmp_path: Path) -> None:
+    expert = scene.Play([dataclasses.replace(scene.play_episode(s), kind="expert") for s in range(3)])
+
+    with pytest.raises(DataError, match="play"):
+        train(expert, tmp_path)
+
+
+def test_a_camera_that_moved_between_episodes_is_refused(scene: SimpleNamespace, tmp_path: Path) -> None:
+    pose = scene.T_BASE_CAM.copy()
+    pose[0, 3] += 0.1
+    moved = dataclasses.replace(scene.play_episode(1), T_base_cam={"corner": pose})
+
+    with pytest.raises(DataError, match="not where it was"):
+        train(scene.Play([scene.play_episode(0), moved]), tmp_path)
+
+
+def test_pairs_stay_inside_their_episode_and_whole_episodes_are_held_out(play: Any) -> None:
+    data, _ = load_play(play, "corner", 128)
+    fit, held = split_by_episode(data, 0.2, 0)
+    pairs = sample_pairs(data, fit, 500, np.random.default_rng(0), reach_s=0.35, next_s=0.075)
+
+    assert not set(data.episode[fit]) & set(data.episode[held])
+    assert (data.episode[pairs.current] == data.episode[pairs.goal]).all()
+    assert (pairs.current <= pairs.soon).all()
+    assert (pairs.soon <= pairs.goal).all()
+    assert pairs.seconds.max() <= 0.35 + 1e-6
