@@ -69,6 +69,8 @@ class TrainerConfig(PluginConfig):
     checkpoint_minutes: float = Field(2.0, gt=0, description="minutes between checkpoints")
     evaluate_minutes: float = Field(4.0, gt=0, description="minutes between measurements on held-out episodes")
     held_out: float = Field(0.03, ge=0, lt=1, description="share of seeds never trained on")
+    initial: Path | None = Field(None, description="folder of planner weights to start from")
+    max_steps: int | None = Field(None, ge=1, description="end every stage after this many steps (for trials)")
     start_share: float = Field(0.65, ge=0, le=1, description="share of windows that begin at an episode's start")
 
 

@@ -31,7 +31,7 @@ class LatentReadout(ModelMixin, ConfigMixin):  # type: ignore[misc]
         super().__init__()
         self.enter = nn.Conv2d(2 * channels + 2, width, 3, padding=1)
         self.mix = nn.Conv2d(width, width, 3, padding=1)
-        self.points = nn.Conv2d(width, points, 1)
+        self.where = nn.Conv2d(width, points, 1)
         self.shrink = nn.Conv2d(width, width, 3, padding=1, stride=2)
         self.shrink_more = nn.Conv2d(width, 48, 3, padding=1, stride=2)
         self.frame = nn.Linear(48 * 16 + 2 * points, hidden)
@@ -46,7 +46,7 @@ class LatentReadout(ModelMixin, ConfigMixin):  # type: ignore[misc]
         x = torch.cat([latents, latents - first], dim=2).view(b * frames, 2 * c, h, w)
         x = F.relu(self.enter(torch.cat([x, coordinates(h, w, x).expand(len(x), -1, -1, -1)], 1)))
         x = F.relu(self.mix(x)) + x
-        where = soft_argmax(self.points(x)).flatten(1)
+        where = soft_argmax(self.where(x)).flatten(1)
         x = F.relu(self.shrink_more(F.relu(self.shrink(x)))).flatten(1)
         x = F.relu(self.frame(torch.cat([x, where.to(x.dtype)], 1))).view(b, frames, -1).transpose(1, 2)
         x = x + self.after(F.relu(self.before(x)))

@@ -1,0 +1,1 @@
+"""Training of the embedded planner: auto-encoder, regression, rectified flow, readout."""

@@ -1,0 +1,60 @@
+"""The model card that travels with the weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from planner.weights import Settings
+
+
+def model_card(settings: Settings) -> str:
+    """Return Markdown: what it is, what it learnt from, what it scored, what it cannot do."""
+    made: Mapping[str, Any] = settings.provenance or {}
+    lines = [
+        "---",
+        "license: apache-2.0",
+        "library_name: diffusers",
+        "pipeline_tag: image-to-video",
+        "tags: [robotics, video-prediction, world-model]",
+        "---",
+        "# cascade embedded planner 1",
+        "",
+        f"Imagines a manipulation task: one sentence and one {settings.size_px}x{settings.size_px} image of camera",
+        f"`{settings.camera}` in, {settings.frames} future frames out. The frames are evenly spaced along what happens",
+        "(path of the hand and changes of the gripper), not along the clock.",
+        "",
+        "## Parts",
+        "",
+        "- `ae/`: auto-encoder of single frames (f8, 8 channels); the decoder also sees the plan's first frame.",
+        "- `unet/`: 2-D U-Net over all future latent frames stacked as channels (MCVD, arXiv 2205.09853);",
+        "  rectified flow with x-prediction (arXiv 2209.03003); at one step it is a regressor.",
+        "- `readout/`: hand position and gripper opening read from planned latents, with a calibrated spread.",
+        "- `text_table.safetensors`: MiniLM vectors of the known wordings, for machines without the sentence encoder.",
+        "",
+        "## Data",
+        "",
+        f"{made.get('episodes', '?')} successful demonstrations of scripted experts in Meta-World (simulation), of",
+        f"{len(settings.tasks)} tasks: {', '.join(settings.tasks)}.",
+        f"{made.get('held_out', '?')} more, chosen by a hash of task and seed, were only measured on.",
+        f"Data set `{made.get('data', '?')}`.",
+        "",
+        "## Training and scores",
+        "",
+        f"`cascade train planner`, options: `{made.get('options', {})}`; torch {made.get('torch', '?')}.",
+        "",
+        "| stage | measured on held-out episodes | value |",
+        "|---|---|---|",
+    ]
+    for stage, scores in made.get("scores", {}).items():
+        lines += [f"| {stage} | {name.removeprefix('held_out/')} | {value:.4g} |" for name, value in scores.items()]
+    lines += [
+        "",
+        "## Limits",
+        "",
+        "One simulated scene, one camera, one arm. Other tasks, views or real images are outside its knowledge;",
+        "`text_distance` in a plan's provenance says how far a sentence is from all known wordings.",
+        "Where timing is ambiguous a one-step plan is an average of futures and may look soft.",
+        "",
+    ]
+    return "\n".join(lines)

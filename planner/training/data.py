@@ -1,0 +1,161 @@
+"""Episodes in memory, ready for training: frames as plan pixels, hand in image and world, words."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cascade.contracts import Episode, EpisodeSource
+from cascade.contracts.errors import DataError
+from cascade.contracts.keyframes import keyframe_indices
+from planner.frames import apply_transform, centre_square
+from planner.phrases import task_name
+
+MIN_FRAMES = 6
+
+
+@dataclass(frozen=True, eq=False)
+class Track:
+    """One episode of N frames in one camera.
+
+    Attributes:
+        frames: (N, S, S, 3) uint8 plan pixels. uv: (N, 2) projected hand in -1..1 of the image, NaN when unknown.
+        position_m: (N, 3). opening: (N,). task, instruction: of the episode.
+        teaches: whether plans are learnt from it (a demonstration that succeeded).
+        held_out: whether it is kept for measuring.
+    """
+
+    frames: NDArray[np.uint8]
+    uv: NDArray[np.float32]
+    position_m: NDArray[np.float64]
+    opening: NDArray[np.float64]
+    task: str
+    instruction: str
+    teaches: bool
+    held_out: bool
+
+
+def is_held_out(task: str, seed: int, share: float) -> bool:
+    """Whether an episode is kept for measuring; depends on its task and seed alone, whatever the data set."""
+    digest = hashlib.sha256(f"{task}/{seed}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") / 2**64 < share
+
+
+def project(
+    position_m: NDArray[np.float64], K: NDArray[np.float64], T_base_cam: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return (N, 2) pixels of base-frame points (N, 3)."""
+    points = np.concatenate([position_m, np.ones((len(position_m), 1))], axis=1) @ np.linalg.inv(T_base_cam).T
+    pixels = points[:, :3] @ K.T
+    result: NDArray[np.float64] = pixels[:, :2] / np.maximum(pixels[:, 2:], 1e-6)
+    return result
+
+
+def to_track(episode: Episode, camera: str, size: int, held_out: float) -> Track:
+    """Convert one episode; raises DataError when it lacks the camera."""
+    if camera not in episode.frames:
+        raise DataError(
+            f"episode {episode.task} seed {episode.seed}: expected camera {camera!r}, found {sorted(episode.frames)}.",
+            "Record with that camera, or train with `camera` set to one of these.",
+        )
+    video = episode.frames[camera]
+    transform = centre_square(video.shape[2], video.shape[1], size)
+    frames = np.stack([apply_transform(frame, transform) for frame in video])
+    position = np.asarray(episode.ee_position_m, np.float64)
+    if camera in episode.K and camera in episode.T_base_cam:
+        pixels = project(position, transform.intrinsics(episode.K[camera]), episode.T_base_cam[camera])
+        uv = pixels * (2 / size) - 1
+    else:
+        uv = np.full((len(frames), 2), np.nan)
+    task = task_name(episode.task)
+    return Track(
+        frames=frames,
+        uv=np.clip(uv, -1.5, 1.5).astype(np.float32),
+        position_m=position,
+        opening=np.clip(np.asarray(episode.gripper_opening, np.float64), 0, 1),
+        task=task,
+        instruction=episode.instruction,
+        teaches=episode.kind == "expert" and episode.success and len(frames) >= MIN_FRAMES,
+        held_out=is_held_out(task, episode.seed, held_out),
+    )
+
+
+def load_tracks(
+    episodes: EpisodeSource,
+    *,
+    camera: str,
+    size: int,
+    held_out: float,
+    tick: Callable[[int, int], None] = lambda done, total: None,
+) -> list[Track]:
+    """Decode all episodes into memory (about 50 kB a frame at 128 px).
+
+    Raises:
+        DataError: there is no successful demonstration to learn from.
+    """
+    tracks = []
+    for index in range(len(episodes)):
+        tracks.append(to_track(episodes[index], camera, size, held_out))
+        tick(index + 1, len(episodes))
+    if not any(track.teaches and not track.held_out for track in tracks):
+        raise DataError(
+            f"planner training: expected successful expert episodes, found none among {len(tracks)}.",
+            "Make some with `cascade record`.",
+        )
+    return tracks
+
+
+@dataclass(frozen=True)
+class Window:
+    """A plan to learn: from frame `indices[0]` of track `track` to its end."""
+
+    track: int
+    indices: NDArray[np.int64]
+
+
+def draw_window(tracks: list[Track], track: int, frames: int, start: int) -> Window:
+    """Return the window of a track that begins at `start`: `frames` future frames spread along what happens."""
+    chosen = tracks[track]
+    return Window(track, keyframe_indices(chosen.position_m, chosen.opening, frames, start=start))
+
+
+class WindowSampler:
+    """Draws training windows: most begin at the episode's start, the rest anywhere before its last moments."""
+
+    def __init__(self, tracks: list[Track], *, frames: int, start_share: float, rng: np.random.Generator) -> None:
+        self._tracks, self._frames, self._start_share, self._rng = tracks, frames, start_share, rng
+        by_task: dict[str, list[int]] = {}
+        for index, track in enumerate(tracks):
+            if track.teaches and not track.held_out:
+                by_task.setdefault(track.task, []).append(index)
+        self._by_task = list(by_task.values())
+
+    def draw(self, count: int) -> list[Window]:
+        """Return `count` windows, tasks equally often."""
+        windows = []
+        for _ in range(count):
+            group = self._by_task[int(self._rng.integers(len(self._by_task)))]
+            index = group[int(self._rng.integers(len(group)))]
+            start = 0
+            if self._rng.random() >= self._start_share:
+                start = int(self._rng.integers(0, max(1, len(self._tracks[index].frames) - MIN_FRAMES + 1)))
+            windows.append(draw_window(self._tracks, index, self._frames, start))
+        return windows
+
+
+def held_out_windows(tracks: list[Track], frames: int, limit: int) -> list[Window]:
+    """Return windows from the start of held-out demonstrations (of training ones when none is held out)."""
+    kept = [i for i, t in enumerate(tracks) if t.teaches and t.held_out]
+    kept = kept or [i for i, t in enumerate(tracks) if t.teaches][:limit]
+    step = max(1, len(kept) // limit)
+    return [draw_window(tracks, index, frames, 0) for index in kept[::step][:limit]]
+
+
+def batches(count: int, size: int) -> Iterator[slice]:
+    """Yield slices that cover `count` rows in batches of `size`."""
+    for start in range(0, count, size):
+        yield slice(start, min(count, start + size))

@@ -1,0 +1,63 @@
+"""All frames encoded once, and the scales by which latents and targets are normalised."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from planner.networks.autoencoder import FrameAutoencoder
+from planner.training.context import TrainingContext
+from planner.training.data import Window, WindowSampler, batches
+from planner.weights import Scales
+
+
+class LatentCache:
+    """Raw latents of the demonstrations, (N, C, h, w) float16 per track; empty for tracks that do not teach."""
+
+    def __init__(
+        self,
+        context: TrainingContext,
+        autoencoder: FrameAutoencoder,
+        tick: Callable[[float], None] = lambda share: None,
+    ) -> None:
+        self.tracks: list[Tensor] = []
+        for index, track in enumerate(context.tracks):
+            rows = []
+            if track.teaches:
+                for part in batches(len(track.frames), 64):
+                    with torch.no_grad(), context.autocast():
+                        rows.append(autoencoder.encode(context.images(track.frames[part])).to("cpu", torch.float16))
+            self.tracks.append(torch.cat(rows) if rows else torch.zeros(0))
+            tick((index + 1) / len(context.tracks))
+
+    def raw(self, window: Window) -> Tensor:
+        """Return (frames + 1, C, h, w) float32 of a window."""
+        return self.tracks[window.track][torch.from_numpy(window.indices)].float()
+
+
+def measure_scales(context: TrainingContext, cache: LatentCache, sampler: WindowSampler) -> Scales:
+    """Return means and deviations over random training windows; one scale for all three axes of positions."""
+    windows = sampler.draw(256)
+    raw = torch.stack([cache.raw(w) for w in windows])
+    residual = raw[:, 1:] - raw[:, :1]
+    tracks = context.tracks
+    position = np.concatenate([tracks[w.track].position_m[w.indices] for w in windows])
+    opening = np.concatenate([tracks[w.track].opening[w.indices] for w in windows])
+    spread = float(position.std(axis=0).mean())
+
+    def row(values: Tensor) -> tuple[float, ...]:
+        return tuple(float(v) for v in values)
+
+    return Scales(
+        latent_mean=row(raw.mean(dim=(0, 1, 3, 4))),
+        latent_std=row(raw.std(dim=(0, 1, 3, 4)).clamp(min=1e-4)),
+        residual_mean=row(residual.mean(dim=(0, 1, 3, 4))),
+        residual_std=row(residual.std(dim=(0, 1, 3, 4)).clamp(min=1e-4)),
+        position_mean=tuple(float(v) for v in position.mean(axis=0)),
+        position_std=(max(spread, 1e-3),) * 3,
+        opening_mean=float(opening.mean()),
+        opening_std=max(float(opening.std()), 0.05),
+    )

@@ -1,0 +1,237 @@
+"""`cascade train planner`: from recorded episodes to a folder of weights."""
+
+from __future__ import annotations
+
+import json
+import platform
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from cascade.contracts import EpisodeSource
+from cascade.contracts.errors import ConfigError
+from planner.compute import choose_device
+from planner.networks.autoencoder import FrameAutoencoder
+from planner.networks.readout import LatentReadout
+from planner.networks.unet import PlanUNet
+from planner.training.autoencoder_stage import AutoencoderStage
+from planner.training.card import model_card
+from planner.training.checkpoint import generator_state, load_checkpoint, restore_generator, save_checkpoint
+from planner.training.context import TrainingContext
+from planner.training.data import WindowSampler, load_tracks
+from planner.training.latents import LatentCache, measure_scales
+from planner.training.loop import Stage, StageRunner
+from planner.training.monitor import TrainingMonitor
+from planner.training.plan_stage import PlanBatches, PlanStage
+from planner.training.readout_stage import ReadoutStage
+from planner.training.words import WordBank
+from planner.weights import PlannerWeights, Scales, Settings, load_weights, save_weights
+
+if TYPE_CHECKING:
+    from planner.plugins import TrainerConfig
+
+SIZE_PX, FRAMES = 128, 16
+STAGES = ("autoencoder", "regression", "flow", "readout")
+
+
+class PlannerTrainer:
+    """Trains auto-encoder, generator and readout one after the other; each may be resumed where its clock stopped."""
+
+    def __init__(self, options: TrainerConfig) -> None:
+        self._options = options
+
+    def train(self, episodes: EpisodeSource, output: Path, *, resume: bool) -> Mapping[str, Any]:
+        """Train into `output` and return the scores; the weights are in `output`/weights.
+
+        Args:
+            episodes: demonstrations to learn from (episodes of play only help the auto-encoder).
+            output: folder for weights, checkpoint and metrics.
+            resume: continue the run found there.
+
+        Raises:
+            ConfigError: `output` holds a run and `resume` is not set.
+            DataError: there is no successful demonstration.
+            WeightsError: a checkpoint is corrupt, or the sentence encoder is not installed.
+        """
+        state = load_checkpoint(output)
+        if state is not None and not resume:
+            raise ConfigError(f"{output}: holds a training run already.", "Resume it, or choose another folder.")
+        if self._options.threads is not None:
+            torch.set_num_threads(self._options.threads)
+        with TrainingMonitor(output) as monitor:
+            return _Run(self._options, episodes, output, monitor, state or {}).go()
+
+
+class _Run:
+    """One session of training."""
+
+    def __init__(
+        self,
+        options: TrainerConfig,
+        episodes: EpisodeSource,
+        output: Path,
+        monitor: TrainingMonitor,
+        state: Mapping[str, Any],
+    ) -> None:
+        self.options, self.output, self.monitor = options, output, monitor
+        self.digest = episodes.digest
+        torch.manual_seed(options.seed)
+        device = choose_device(options.device)
+        monitor.begin("reading episodes")
+        tracks = load_tracks(
+            episodes,
+            camera=options.camera,
+            size=SIZE_PX,
+            held_out=options.held_out,
+            tick=lambda done, total: monitor.advance(done / total, f"{done}/{total}"),
+        )
+        self.context = TrainingContext(
+            tracks=tracks,
+            rng=np.random.default_rng(options.seed),
+            generator=torch.Generator(device).manual_seed(options.seed),
+            device=device,
+            size_px=SIZE_PX,
+            frames=FRAMES,
+            batch=options.batch,
+        )
+        self.state: dict[str, Any] = {"done": {}, "scores": {}, "stage": None, "scales": None, **state}
+        if "rng" in state:
+            restore_generator(self.context.rng, state["rng"])
+            self.context.generator.set_state(state["generator"])
+        self.words = WordBank(((t.task, t.instruction) for t in tracks if t.teaches), options.seed)
+        self.sampler = WindowSampler(tracks, frames=FRAMES, start_share=options.start_share, rng=self.context.rng)
+        self.initial = self._initial()
+
+    def _initial(self) -> PlannerWeights | None:
+        if self.options.initial is None:
+            return None
+        return load_weights(self.options.initial, dtype=torch.float32, device=self.context.device)
+
+    def go(self) -> dict[str, Any]:
+        """Run the stages that are not done and export the weights."""
+        minutes, rate = self.options.minutes, self.options.learning_rate
+        coder_stage = AutoencoderStage(self.context, self.options.autoencoder_width)
+        coder: Any = coder_stage.network
+        if self.initial is not None:
+            coder["autoencoder"].load_state_dict(self.initial.autoencoder.state_dict())
+        self._run("autoencoder", coder, coder_stage, minutes.autoencoder, rate * 2)
+        autoencoder: FrameAutoencoder = coder["autoencoder"].eval().requires_grad_(False)
+        batches = self._batches(autoencoder)
+        unet = self._unet()
+        for name in ("regression", "flow"):
+            stage = PlanStage(batches, unet, autoencoder, self.sampler, flow=name == "flow")
+            share = 1.0 if name == "regression" else 0.5
+            self._run(name, unet, stage, getattr(minutes, name), rate * share, exports=(autoencoder, batches.scales))
+        unet.eval().requires_grad_(False)
+        readout_stage = ReadoutStage(batches, unet, self.sampler)
+        self._run("readout", readout_stage.network, readout_stage, minutes.readout, rate * 2)
+        readout = readout_stage.network if minutes.readout > 0 else None
+        folder = self._export(autoencoder, unet, readout, batches.scales)
+        return {"weights": str(folder), **self.state["scores"]}
+
+    def _batches(self, autoencoder: FrameAutoencoder) -> PlanBatches:
+        self.monitor.begin("encoding frames")
+        cache = LatentCache(self.context, autoencoder, self.monitor.advance)
+        if self.state["scales"] is None:
+            same = self.initial is not None and self.options.minutes.autoencoder == 0
+            scales = (
+                self.initial.settings.scales
+                if same and self.initial is not None
+                else measure_scales(self.context, cache, self.sampler)
+            )
+            self.state["scales"] = Settings("", 0, 0, 1, scales, ()).to_json()["scales"]
+        scales = Scales(**{k: tuple(v) if isinstance(v, list | tuple) else v for k, v in self.state["scales"].items()})
+        return PlanBatches(self.context, cache, scales, self.words)
+
+    def _unet(self) -> PlanUNet:
+        unet = PlanUNet(
+            frames=FRAMES,
+            width=self.options.width,
+            multipliers=self.options.multipliers,
+            tasks=len(self.words.tasks),
+        )
+        if self.initial is not None:
+            mine, theirs = unet.state_dict(), self.initial.unet.state_dict()
+            unet.load_state_dict({k: theirs[k] if k in theirs and theirs[k].shape == v.shape else v for k, v in mine.items()})
+        return unet.to(device=self.context.device, memory_format=torch.channels_last)
+
+    def _run(
+        self,
+        name: str,
+        network: Any,
+        stage: AutoencoderStage | PlanStage | ReadoutStage,
+        minutes: float,
+        rate: float,
+        exports: tuple[FrameAutoencoder, Scales] | None = None,
+    ) -> None:
+        if name in self.state["done"]:
+            network.load_state_dict(self.state["done"][name])
+            return
+        if minutes <= 0:
+            return
+        earlier = self.state["stage"] if self.state["stage"] and self.state["stage"]["name"] == name else None
+        runner = StageRunner(
+            Stage(name, network, stage.loss, stage.measure, minutes, rate), self.monitor, earlier and earlier["state"]
+        )
+
+        def save() -> None:
+            self.state["stage"] = {"name": name, "state": runner.state()}
+            self._save()
+
+        def measured() -> None:
+            if exports is not None:
+                self._export(exports[0], runner.ema.network, None, exports[1])
+
+        scores = runner.run(
+            save=save,
+            save_every_s=self.options.checkpoint_minutes * 60,
+            measure_every_s=self.options.evaluate_minutes * 60,
+            measured=measured,
+            max_steps=self.options.max_steps,
+        )
+        network.load_state_dict(runner.ema.network.state_dict())
+        self.state["done"][name] = {k: v.clone() for k, v in network.state_dict().items()}
+        self.state["scores"][name] = {**scores, "steps": runner.progress.steps, "batch": self.context.batch}
+        self.state["stage"] = None
+        self._save()
+
+    def _save(self) -> None:
+        self.state["rng"] = generator_state(self.context.rng)
+        self.state["generator"] = self.context.generator.get_state()
+        save_checkpoint(self.output, self.state)
+
+    def _export(
+        self, autoencoder: FrameAutoencoder, unet: Any, readout: LatentReadout | None, scales: Scales
+    ) -> Path:
+        scores = self.state["scores"]
+        reading = scores.get("readout", {})
+        settings = Settings(
+            camera=self.options.camera,
+            size_px=SIZE_PX,
+            frames=FRAMES,
+            steps=1,
+            scales=scales,
+            tasks=self.words.tasks,
+            position_temperature=reading.get("held_out/position_temperature", 1.0),
+            opening_temperature=reading.get("held_out/opening_temperature", 1.0),
+            provenance={
+                "data": self.digest,
+                "episodes": sum(t.teaches and not t.held_out for t in self.context.tracks),
+                "held_out": sum(t.teaches and t.held_out for t in self.context.tracks),
+                "options": json.loads(self.options.model_dump_json(exclude={"initial"})),
+                "torch": torch.__version__,
+                "python": platform.python_version(),
+                "scores": scores,
+            },
+        )
+        weights = PlannerWeights(autoencoder, unet, readout, self.words.table, settings, "")
+        partial, final = self.output / "weights.partial", self.output / "weights"
+        shutil.rmtree(partial, ignore_errors=True)
+        save_weights(weights, partial, card=model_card(settings))
+        shutil.rmtree(final, ignore_errors=True)
+        partial.replace(final)
+        return final
