@@ -55,7 +55,7 @@ test-slow: .venv/.installed-dev ## The tests that take minutes
 
 .PHONY: bench
 bench: .venv/.installed ## Time one replan on this machine
-	OMP_NUM_THREADS=2 $(BIN)/python benchmarks/replan_latency.py
+	OMP_NUM_THREADS=2 $(BIN)/python benchmarks/replan_latency.py --json runs/replan_latency.json
 
 .PHONY: wheel
 wheel: .venv/.installed-dev ## Build the wheel into dist/

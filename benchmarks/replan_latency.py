@@ -24,13 +24,13 @@ from typing import Any
 
 import numpy as np
 
-from cascade.config import find_config, load_yaml
+from cascade.config import RigConfig, find_config, load_yaml
 from cascade.contracts import ActionExtractor, Observation, Planner
 from cascade.plugins import build_plugin
 
 ROOT = Path(__file__).resolve().parents[1]
 SCENES = {"door-open": "open the door", "button-press": "press the button", "drawer-open": "open the drawer"}
-CONTROL_WORDS = "please pull that door towards you"
+NEW_WORDS = "please pull that door towards you"
 STAGES = ("text", "encode", "denoise", "readout", "decode", "extract", "total")
 WARM_UP = 3
 
@@ -90,9 +90,9 @@ def planner_of(options: argparse.Namespace, steps: int) -> Planner:
 
 def observe() -> dict[str, Observation]:
     """Return sentence -> the first observation of a task that it belongs to."""
-    values = load_yaml(find_config("rigs", "sim")).values
+    config = RigConfig.model_validate(load_yaml(find_config("rigs", "sim")).values)
     seen = {}
-    with build_plugin("rig", values["plugin"], values["options"]) as rig:
+    with build_plugin("rig", config.plugin, config.options) as rig:
         for seed, (task, sentence) in enumerate(SCENES.items()):
             rig.reset(task=task, seed=seed)
             seen[sentence] = rig.observe()
@@ -144,7 +144,7 @@ def first_sentence_ms(planner: Planner, observations: dict[str, Observation]) ->
     """Return how long a sentence takes that was never seen before, the encoder being loaded already [ms]."""
     sentence, observation = next(iter(observations.items()))
     planner.plan(observation, sentence, seed=0)
-    plan = planner.plan(observation, CONTROL_WORDS, seed=0)[0]
+    plan = planner.plan(observation, NEW_WORDS, seed=0)[0]
     return float(plan.provenance["ms"]["text"])
 
 
@@ -165,11 +165,9 @@ def machine(threads: int) -> dict[str, Any]:
     """Say where this was measured, how busy it was included."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.is_file() else []
-    model = next(
-        (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.processor()
-    )
+    models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     return {
-        "processor": model,
+        "processor": models[0] if models else platform.processor(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "threads": threads,
         "load_average_1min": round(os.getloadavg()[0], 2),
@@ -194,9 +192,8 @@ def show(document: dict[str, Any]) -> None:
         f"{where['processor']}, {where['cores']} cores, {where['threads']} threads, load {where['load_average_1min']}, "
         f"torch {where['torch']}"
     )
-    print(
-        f"p50 / p95 in ms of {document['repeats']} replans each; a new sentence adds {document['text_first_time_ms']:.1f} ms\n"
-    )
+    print(f"p50 / p95 in ms of {document['repeats']} replans each")
+    print(f"a sentence never seen before adds {document['text_first_time_ms']:.1f} ms, once\n")
     print("steps  " + "".join(f"{stage:>16}" for stage in STAGES))
     for count, rows in document["ms"].items():
         cells = "".join(f"{rows[stage]['p50']:>8.1f} /{rows[stage]['p95']:>6.1f}" for stage in STAGES)

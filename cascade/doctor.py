@@ -217,9 +217,11 @@ def check_codec() -> Check:
 
 def check_renderer() -> Check:
     """The simulated rig shows a picture; names the renderer that the probe chose."""
+    from cascade.config import RigConfig, find_config, load_yaml
     from cascade.plugins import build_plugin
 
-    with build_plugin("rig", "sim") as rig:
+    config = RigConfig.model_validate(load_yaml(find_config("rigs", "sim")).values)
+    with build_plugin("rig", config.plugin, config.options) as rig:
         rig.reset(task="door-open", seed=0)
         images = rig.observe().images
         renderer = str(rig.describe().get("renderer", "unnamed"))

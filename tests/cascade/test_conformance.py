@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from cascade.config import RigConfig, find_config, load_yaml, packaged
 from cascade.contracts import CascadeError, EpisodeAware, Observation, PlanReader, Rig, VideoPlan
 from cascade.contracts.plan_file import save_plan
 from cascade.plugins import GROUPS, build_plugin, load_plugin
@@ -30,9 +31,15 @@ def ours(group: str) -> list[str]:
     )
 
 
+def packaged_rig(name: str) -> Rig:
+    config = RigConfig.model_validate(load_yaml(find_config("rigs", name)).values)
+    built: Rig = build_plugin("rig", config.plugin, config.options)
+    return built
+
+
 @pytest.fixture(scope="module")
 def rig() -> Iterator[Rig]:
-    with build_plugin("rig", "sim", {"cameras": ["corner"]}) as built:
+    with packaged_rig("sim") as built:
         yield built
 
 
@@ -101,9 +108,9 @@ def test_extractors_survive_a_scene_they_were_not_made_for(name: str) -> None:
     assert chunk.space == extractor.produces
 
 
-@pytest.mark.parametrize("name", ours("rig"))
+@pytest.mark.parametrize("name", sorted(packaged("rigs")))
 def test_every_rig_keeps_the_contract(name: str) -> None:
-    with build_plugin("rig", name) as built:
+    with packaged_rig(name) as built:
         check_rig(built, TASK, seed=SEED)
 
 
