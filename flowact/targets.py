@@ -12,6 +12,7 @@ from cascade.contracts import ActionChunk, Observation
 from flowact.rigid import Floats
 
 STEP_M = 0.04  # waypoints further apart get others in between
+PASSING_M = 0.03  # a waypoint in between counts as passed within this
 SPEED_M_S = 0.5  # nominal, for the chunk's times only
 
 
@@ -71,7 +72,7 @@ def chunk_of(
         gripper=np.array([w.gripper for _, w, _ in rows]),
         times_s=np.cumsum(way / SPEED_M_S) + np.concatenate([[0.0], np.cumsum(hold)[:-1]]),
         hold_s=hold,
-        tolerance_m=np.array([w.tolerance_m if last else 0.02 for _, w, last in rows]),
+        tolerance_m=np.array([w.tolerance_m if last else PASSING_M for _, w, last in rows]),
         final=final,
         provenance=provenance,
     )
