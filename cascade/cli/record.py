@@ -79,13 +79,15 @@ def record(
 def _plan(kind: Kind, rig: str, cameras: str, every: int, settings: Sequence[str]) -> RecordingPlan:
     from cascade.config import load_rig
     from cascade.dataset.recording import RecordingPlan
-    from cascade.plugins import plugin_options
+    from cascade.plugins import load_plugin, plugin_options
 
     config = load_rig(rig, [text.removeprefix("rig.") for text in settings])
     names = tuple(dict.fromkeys(name.strip() for name in cameras.split(",") if name.strip()))
     if not names:
         raise ConfigError("--cameras: expected at least one camera, found none.", "For example --cameras corner.")
-    options = {**config.options, "cameras": list(names)}
+    known = load_plugin("rig", config.plugin).config.model_fields
+    unwanted = {key: False for key in ("depth", "segmentation") if key in known}  # a set keeps colour only
+    options = {**unwanted, **config.options, "cameras": list(names)}
     plugin_options("rig", config.plugin, options, where="rig options")  # a wrong key is found before workers start
     return RecordingPlan(kind=kind.value, rig=config.plugin, rig_options=options, cameras=names, every=every)
 

@@ -29,9 +29,9 @@ def assemble(
     success = False
     for step in steps:
         success = success or step.success
-        if reached:
-            reached[-1] = success
         if step.observation is None:
+            if reached:
+                reached[-1] = success
             continue
         for camera in cameras:
             image = step.observation.image(camera)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import multiprocessing
 import os
 import signal
@@ -78,7 +79,7 @@ class Recorder:
             "cameras": list(self._plan.cameras),
             "every": self._plan.every,
             "control_hz": self._rig.arm.spec.control_hz,
-            "description": dict(self._rig.describe()),
+            "description": {k: v for k, v in self._rig.describe().items() if k not in ("task", "seed")},
             "versions": versions(),
         }
 
@@ -185,6 +186,7 @@ def _stopped(root: Path) -> Never:
 
 def _check_header(root: Path, header: Mapping[str, Any]) -> None:
     """Write how the set is recorded, or compare with what was written when it was begun."""
+    header = json.loads(json.dumps(header))  # as it will be read again: tuples are lists in JSON
     known = read_header(root)
     if not known:
         write_json(root / HEADER, header)
