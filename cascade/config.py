@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from cascade.contracts.errors import ConfigError, did_you_mean
 from cascade.plugins import explain, plugin_options
@@ -43,29 +43,41 @@ class Mode(StrEnum):
 class ExecutionConfig(_Strict):
     """How plans become motion."""
 
-    mode: Mode = Field(Mode.OPEN_LOOP, description="open_loop: the whole plan; receding: its first targets only.")
-    replans: int = Field(
-        1, ge=0, le=50, description="New plans after one that ended without success, the arm back at its start."
+    mode: Mode = Field(
+        default=Mode.OPEN_LOOP, description="open_loop: the whole plan; receding: its first targets only."
     )
-    receding_targets: int = Field(4, ge=1, description="Targets executed before planning again (mode receding).")
-    receding_plans: int = Field(8, ge=1, description="Most plans of an episode (mode receding).")
-    lift_m: float = Field(0.1, ge=0.0, le=0.5, description="Way up, gripper open, before going back to the start [m].")
-    video_every: int = Field(2, ge=1, description="Control steps per frame of executed.mp4.")
+    replans: int = Field(
+        default=1, ge=0, le=50, description="New plans after one that ended without success, the arm back at its start."
+    )
+    receding_targets: int = Field(
+        default=4, ge=1, description="Targets executed before planning again (mode receding)."
+    )
+    receding_plans: int = Field(default=8, ge=1, description="Most plans of an episode (mode receding).")
+    lift_m: float = Field(
+        default=0.1, ge=0.0, le=0.5, description="Way up, gripper open, before going back to the start [m]."
+    )
+    video_every: int = Field(default=2, ge=1, description="Control steps per frame of executed.mp4.")
 
 
 class GateConfig(_Strict):
     """Thresholds of the gate; the arm's own limits come from the rig and cannot be widened here."""
 
-    first_frame: bool = Field(True, description="Compare frame 0 of the plan with the camera.")
-    min_first_frame_psnr_db: float = Field(14.0, description="Least likeness of frame 0 and the camera image [dB].")
-    motion: bool = Field(True, description="Refuse plans in which nothing moves.")
+    first_frame: bool = Field(default=True, description="Compare frame 0 of the plan with the camera.")
+    min_first_frame_psnr_db: float = Field(
+        default=14.0, description="Least likeness of frame 0 and the camera image [dB]."
+    )
+    motion: bool = Field(default=True, description="Refuse plans in which nothing moves.")
     min_motion_levels: float = Field(
-        8.0, ge=0.0, description="Least mean change of the most changed 5 % of pixels [grey levels of 255]."
+        default=8.0, ge=0.0, description="Least mean change of the most changed 5 % of pixels [grey levels of 255]."
     )
     workspace_margin_m: float = Field(
-        0.08, ge=0.0, description="Targets this far outside the workspace are clipped to it; beyond, refused [m]."
+        default=0.08,
+        ge=0.0,
+        description="Targets this far outside the workspace are clipped to it; beyond, refused [m].",
     )
-    max_reach_m: float | None = Field(None, gt=0.0, description="Farthest target from the arm's base [m]; None: any.")
+    max_reach_m: float | None = Field(
+        default=None, gt=0.0, description="Farthest target from the arm's base [m]; None: any."
+    )
 
 
 class RecipeConfig(_Strict):
@@ -76,8 +88,8 @@ class RecipeConfig(_Strict):
     planner: StageConfig
     extractor: StageConfig
     reader: StageConfig | None = Field(None, description="Extractor plug-in that reads poses and gripper in the plan.")
-    execution: ExecutionConfig = Field(default_factory=lambda: ExecutionConfig())
-    gate: GateConfig = Field(default_factory=lambda: GateConfig())
+    execution: ExecutionConfig = Field(default_factory=ExecutionConfig)
+    gate: GateConfig = Field(default_factory=GateConfig)
 
 
 class RigConfig(_Strict):
@@ -85,7 +97,20 @@ class RigConfig(_Strict):
 
     name: str = Field(description="Name of the rig.")
     plugin: str = Field(description="Rig plug-in, see `cascade plugins rig`.")
-    options: dict[str, Any] = Field(default_factory=dict, description="Options of the plug-in.")
+    options: dict[str, Any] = Field(
+        default_factory=dict, description="Options of the plug-in; `name` and `limits` are passed on among them."
+    )
+    limits: dict[str, Any] | None = Field(default=None, exclude=True, description="What the arm may do.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _pass_on(cls, values: Any) -> Any:
+        """Put name and limits among the options, where the plug-in looks for them."""
+        if not isinstance(values, dict) or not isinstance(values.get("options", {}), dict):
+            return values
+        rest = {key: value for key, value in values.items() if key != "limits"}
+        given = {key: values[key] for key in ("name", "limits") if values.get(key) is not None}
+        return rest | {"options": {**given, **values.get("options", {})}}
 
 
 class RunConfig(_Strict):
@@ -156,56 +181,17 @@ def load_yaml(path: Path) -> Loaded:
 
 def load_recipe(name: str, overrides: Iterable[str] = ()) -> RecipeConfig:
     """Return a recipe by name or path, with `planner.options.steps=4` style overrides applied."""
-    return _validate(RecipeConfig, override(load_yaml(find_config("recipes", name)), overrides), f"recipe {name}")
+    return validated(RecipeConfig, override(load_yaml(find_config("recipes", name)), overrides), f"recipe {name}")
 
 
 def load_rig(name: str, overrides: Iterable[str] = ()) -> RigConfig:
     """Return a rig by name or path, with `options.horizon=300` style overrides applied."""
-    return _validate(RigConfig, override(load_yaml(find_config("rigs", name)), overrides), f"rig {name}")
+    return validated(RigConfig, override(load_yaml(find_config("rigs", name)), overrides), f"rig {name}")
 
 
 def load_run(path: Path, overrides: Iterable[str] = ()) -> RunConfig:
     """Return the run that a `config.yaml` of a run folder describes, with overrides applied."""
-    return _validate(RunConfig, override(load_yaml(path), [_run_key(text) for text in overrides]), str(path))
-
-
-def compose(
-    *,
-    instruction: str,
-    task: str | None,
-    seed: int,
-    rig: str,
-    recipe: str,
-    planner: str | None = None,
-    overrides: Iterable[str] = (),
-) -> tuple[RunConfig, dict[str, str]]:
-    """Put a run together from names and flags.
-
-    Args:
-        planner: planner plug-in that takes the place of the recipe's, with default options.
-        overrides: `key=value` texts; keys begin with rig., planner., extractor., reader., execution. or gate.
-
-    Returns:
-        The run and where each value that is not a default came from.
-    """
-    rig_file, recipe_file = load_yaml(find_config("rigs", rig)), load_yaml(find_config("recipes", recipe))
-    values = {
-        "instruction": instruction,
-        "task": task,
-        "seed": seed,
-        "rig": rig_file.values,
-        "recipe": recipe_file.values,
-    }
-    origin = {"instruction": "command line", "task": "command line", "seed": "command line"}
-    origin |= {f"rig.{key}": value for key, value in rig_file.origin.items()}
-    origin |= {f"recipe.{key}": value for key, value in recipe_file.origin.items()}
-    current = recipe_file.values.get("planner")
-    if planner is not None and not (isinstance(current, dict) and current.get("name") == planner):
-        values["recipe"] = recipe_file.values | {"planner": {"name": planner}}
-        origin = {key: value for key, value in origin.items() if not key.startswith("recipe.planner.")}
-        origin["recipe.planner.name"] = "--planner"
-    loaded = override(Loaded(values, origin), [_run_key(text) for text in overrides])
-    return _validate(RunConfig, loaded, ""), loaded.origin
+    return validated(RunConfig, override(load_yaml(path), [run_key(text) for text in overrides]), str(path))
 
 
 def override(loaded: Loaded, overrides: Iterable[str]) -> Loaded:
@@ -263,14 +249,15 @@ def to_yaml(values: Mapping[str, Any]) -> str:
     return yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True, width=120)
 
 
-def _validate(model: type[Model], loaded: Loaded, where: str) -> Model:
+def validated(model: type[Model], loaded: Loaded, where: str) -> Model:
+    """Return values as a model; raises ConfigError naming the first key that is wrong."""
     try:
         return model.model_validate(loaded.values)
     except ValidationError as error:
         raise ConfigError(*explain(error, model, where)) from error
 
 
-def _run_key(text: str) -> str:
+def run_key(text: str) -> str:
     """Recipe keys may be written without `recipe.`, since only they and `rig.` are ever changed."""
     head = text.split("=", 1)[0].split(".", 1)[0].strip()
     return f"recipe.{text}" if head in RecipeConfig.model_fields else text

@@ -18,6 +18,11 @@ Look = Callable[[], NDArray[np.uint8]]
 class Recorder(Protocol):
     """Receives what happens in an episode, in order; indices of plans and chunks count from 0."""
 
+    @property
+    def wants_pixels(self) -> bool:
+        """Whether plans should be decoded for it."""
+        ...
+
     def event(self, kind: str, **values: Any) -> None:
         """Note one event; `values` are JSON values."""
         ...
@@ -40,7 +45,12 @@ class Recorder(Protocol):
 
 
 class NoRecord:
-    """Keeps nothing; evaluations use it."""
+    """Keeps nothing; evaluations use it, and displays that only listen to events build on it."""
+
+    @property
+    def wants_pixels(self) -> bool:
+        """No."""
+        return False
 
     def event(self, kind: str, **values: Any) -> None:
         """Keep nothing."""
@@ -56,6 +66,43 @@ class NoRecord:
 
     def picture(self, number: int, t_s: float, look: Look) -> None:
         """Keep nothing."""
+
+
+class Both:
+    """Tells two recorders, the first one first."""
+
+    def __init__(self, first: Recorder, second: Recorder) -> None:
+        self._all = (first, second)
+
+    @property
+    def wants_pixels(self) -> bool:
+        """Whether one of them does."""
+        return any(recorder.wants_pixels for recorder in self._all)
+
+    def event(self, kind: str, **values: Any) -> None:
+        """Tell both."""
+        for recorder in self._all:
+            recorder.event(kind, **values)
+
+    def plan(self, index: int, plan: VideoPlan) -> None:
+        """Tell both."""
+        for recorder in self._all:
+            recorder.plan(index, plan)
+
+    def chunk(self, index: int, plan: int, chunk: ActionChunk) -> None:
+        """Tell both."""
+        for recorder in self._all:
+            recorder.chunk(index, plan, chunk)
+
+    def step(self, number: int, t_s: float, plan: int, chunk: int, step: ControlStep, look: Look) -> None:
+        """Tell both."""
+        for recorder in self._all:
+            recorder.step(number, t_s, plan, chunk, step, look)
+
+    def picture(self, number: int, t_s: float, look: Look) -> None:
+        """Tell both."""
+        for recorder in self._all:
+            recorder.picture(number, t_s, look)
 
 
 def gate_values(report: GateReport) -> dict[str, Any]:

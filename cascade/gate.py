@@ -114,7 +114,7 @@ def check_chunk(
         _note(kind, True, f"No limits are known for {chunk.space.kind.value} targets.", measured, failed)
     if failed or not len(chunk):
         return _report(None if failed else chunk, measured, failed, clipped)
-    numbers = np.concatenate([chunk.values.ravel(), chunk.gripper, chunk.times_s, chunk.hold_s])  # type: ignore[list-item]
+    numbers = np.concatenate([chunk.values.ravel(), chunk.gripper, chunk.times_s, chunk.hold_s])
     bad = int((~np.isfinite(numbers)).sum())
     finite = Violation(check="finite numbers", value=bad, limit=0, unit="values")
     _note(finite, bad > 0, "A target is not a number.", measured, failed)
@@ -212,7 +212,7 @@ def _speed(
 
 def _ways(position: NDArray[np.float64], state: ArmState) -> NDArray[np.float64]:
     """(H,) distance of each target from the one before, the first from where the hand is."""
-    return np.linalg.norm(np.diff(position, axis=0, prepend=state.position_m[None]), axis=1)
+    return np.asarray(np.linalg.norm(np.diff(position, axis=0, prepend=state.position_m[None]), axis=1))
 
 
 def _note(check: Violation, broken: bool, message: str, measured: list[Violation], failed: list[Violation]) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from cascade.config import load_rig
 from cascade.contracts.errors import DataError
 from cascade.contracts.interfaces import Demonstrator, DemoStep, Needs, Rig
 from cascade.contracts.keyframes import keyframe_indices
@@ -23,8 +24,8 @@ class OracleConfig(PluginConfig):
     """Options of the oracle planner."""
 
     camera: str = Field("corner", description="View the plan looks through.")
-    rig: str = Field("sim", description="Rig plug-in that the expert moves; a second one, never the one that runs.")
-    rig_options: dict[str, Any] = Field(default_factory=dict, description="Options of that rig.")
+    rig: str = Field("sim", description="Rig that the expert moves: a second one of that kind, not the one that runs.")
+    rig_options: dict[str, Any] = Field(default_factory=dict, description="Options of that rig to change.")
     demonstrator: str = Field("expert", description="Demonstrator plug-in.")
     frames: int = Field(16, ge=2, le=128, description="Future frames of the plan.")
     size_px: int = Field(128, ge=32, le=512, description="Side of the square plan frames.")
@@ -51,8 +52,10 @@ class OraclePlanner:
     def begin(self, *, task: str, seed: int) -> None:
         """Play the expert on the layout (task, seed); its video is kept until the next episode."""
         if self._rig is None:
-            options = self._config.rig_options or {"cameras": [self._config.camera]}
-            self._rig = build_plugin("rig", self._config.rig, options).__enter__()
+            rig = load_rig(self._config.rig)
+            options = {**rig.options, "cameras": [self._config.camera], **self._config.rig_options}
+            built: Rig = build_plugin("rig", rig.plugin, options)
+            self._rig = built.__enter__()
         every = self._config.every
         steps = list(self._demonstrator.demonstrate(self._rig, task=task, seed=seed, every=every))
         self._steps = [step for step in steps if step.observation is not None]

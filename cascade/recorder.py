@@ -94,6 +94,11 @@ class RunRecorder:
             (folder / "config.yaml").write_text(config, encoding="utf-8")
         self._write_facts()
 
+    @property
+    def wants_pixels(self) -> bool:
+        """Yes: plans are written as video."""
+        return True
+
     def event(self, kind: str, **values: Any) -> None:
         """Append a line to events.jsonl, stamped with the seconds since the run began."""
         self._line("events.jsonl", {"t_s": round(perf_counter() - self._began, 4), "kind": kind, **values})

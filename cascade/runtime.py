@@ -6,22 +6,30 @@ the gate and the follower until the plan is exhausted. Nothing moves before stag
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import pairwise
 from time import perf_counter
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cascade.config import ExecutionConfig, Mode, RecipeConfig
-from cascade.contracts.errors import CascadeError, DeviceError, IncompatibleError, OperatorStop, PluginError
+from cascade.contracts.errors import (
+    CascadeError,
+    ConfigError,
+    DeviceError,
+    IncompatibleError,
+    OperatorStop,
+    PluginError,
+)
 from cascade.contracts.interfaces import ActionExtractor, EpisodeAware, Needs, Planner, PlanReader, Rig
 from cascade.contracts.records import ActionChunk, ArmState, GateReport, Observation, Verdict, VideoPlan
 from cascade.events import NoRecord, Recorder, gate_values
 from cascade.follower import ControlStep, Motion, MotionEnd, follow
 from cascade.gate import check_chunk, check_plan
+from cascade.interrupt import StopRequest
 from cascade.plugins import build_plugin
 
 MOST_CHUNKS = 200  # of one plan; an extractor that never says `final` is broken
@@ -73,11 +81,10 @@ class EpisodeResult:
 
     @property
     def exit_code(self) -> int:
-        """Exit code of the command line: 0 done, 4 refused before moving, 5 aborted in motion, 6 failed, 130 stopped."""
+        """0 done, 4 refused before moving, 5 aborted in motion, 6 finished but failed, 130 stopped; or the error's."""
         if self.outcome == "error":
-            return (
-                5 if self.moved and isinstance(self.error, DeviceError) else (self.error or CascadeError("")).exit_code
-            )
+            error = self.error or CascadeError("")
+            return 5 if self.moved and isinstance(error, DeviceError) else error.exit_code
         return {"success": 0, "rejected": 5 if self.moved else 4, "interrupted": 130}.get(self.outcome, 6)
 
 
@@ -97,7 +104,7 @@ def build_stages(recipe: RecipeConfig) -> Stages:
         reader = extractor if same else build_plugin("extractor", recipe.reader.name, recipe.reader.options)
         if not isinstance(reader, PlanReader):
             raise PluginError(
-                f"reader {recipe.reader.name!r}: expected an extractor with a method read(plan, observation), found none.",
+                f"reader {recipe.reader.name!r}: expected an extractor that can read(plan, observation).",
                 "Name another reader in the recipe, or none.",
             )
     return Stages(recipe, planner, extractor, reader)
@@ -112,8 +119,9 @@ def check_compatible(rig: Rig, stages: Stages) -> None:
     recipe = stages.recipe
     named = [(f"planner {recipe.planner.name!r}", stages.planner.needs)]
     named.append((f"extractor {recipe.extractor.name!r}", stages.extractor.needs))
-    if recipe.reader is not None and hasattr(stages.reader, "needs"):
-        named.append((f"reader {recipe.reader.name!r}", stages.reader.needs))
+    reader: object = stages.reader
+    if recipe.reader is not None and isinstance(reader, ActionExtractor):
+        named.append((f"reader {recipe.reader.name!r}", reader.needs))
     for stage, needs in named:
         _check_needs(stage, needs, rig)
     here, there = stages.extractor.produces, rig.arm.spec.accepts
@@ -145,11 +153,11 @@ def run_episode(
     rig: Rig,
     stages: Stages,
     *,
-    instruction: str,
+    instruction: str | None,
     task: str | None,
     seed: int,
     recorder: Recorder | None = None,
-    stop: threading.Event | None = None,
+    stop: StopRequest | None = None,
     plan_layout: int | None = None,
 ) -> EpisodeResult:
     """Run one episode on a connected rig and return how it ended; errors of stages are returned, not raised.
@@ -157,7 +165,7 @@ def run_episode(
     Args:
         rig: connected.
         stages: from `build_stages`.
-        instruction: what to do, in words.
+        instruction: what to do, in words; None takes the sentence of the rig's monitor.
         task: simulated task, None on real rigs.
         seed: of the layout; plans use seed, seed + 1, ...
         recorder: receives everything that happens.
@@ -168,7 +176,7 @@ def run_episode(
         IncompatibleError: stages and rig do not fit; nothing has moved.
     """
     check_compatible(rig, stages)
-    episode = _Episode(rig, stages, recorder or NoRecord(), stop or threading.Event(), plan_layout)
+    episode = _Episode(rig, stages, recorder or NoRecord(), stop or StopRequest(), plan_layout)
     return episode.run(instruction, task, seed)
 
 
@@ -185,7 +193,7 @@ class _Episode:
     """The state of one episode."""
 
     def __init__(
-        self, rig: Rig, stages: Stages, recorder: Recorder, stop: threading.Event, plan_layout: int | None
+        self, rig: Rig, stages: Stages, recorder: Recorder, stop: StopRequest, plan_layout: int | None
     ) -> None:
         self._rig = rig
         self._stages = stages
@@ -203,7 +211,7 @@ class _Episode:
     def _execution(self) -> ExecutionConfig:
         return self._stages.recipe.execution
 
-    def run(self, instruction: str, task: str | None, seed: int) -> EpisodeResult:
+    def run(self, instruction: str | None, task: str | None, seed: int) -> EpisodeResult:
         """Run the episode; whatever happens the arm ends holding and the outcome is noted."""
         error: CascadeError | None = None
         try:
@@ -236,15 +244,20 @@ class _Episode:
             error=error,
         )
 
-    def _run(self, instruction: str, task: str | None, seed: int) -> _End:
+    def _run(self, instruction: str | None, task: str | None, seed: int) -> _End:
         layout = seed if self._plan_layout is None else self._plan_layout
         with self._timed("reset"):
             if self._plan_layout is not None:
                 self._rig.reset(task=task, seed=layout)
                 self._imagined_from = self._rig.observe()
             self._rig.reset(task=task, seed=seed)
+        if instruction is None:
+            if self._rig.monitor is None:
+                raise ConfigError("run: expected an instruction, found none, and the rig has no sentence for its task.")
+            instruction = self._rig.monitor.instruction
         self._recorder.event("episode_begin", task=task, seed=seed, instruction=instruction, plan_layout=layout)
-        for stage in (self._stages.planner, self._stages.extractor, self._stages.reader):
+        stages: tuple[object, ...] = (self._stages.planner, self._stages.extractor, self._stages.reader)
+        for stage in stages:
             if isinstance(stage, EpisodeAware) and task is not None:
                 with self._timed("begin"):
                     stage.begin(task=task, seed=layout)
@@ -271,11 +284,13 @@ class _Episode:
         with self._timed("plan", stage="planner", plan=index):
             plan = self._stages.planner.plan(self._imagined_from or observation, instruction, seed=seed)[0]
         self._plans += 1
+        for name, ms in dict(plan.provenance.get("ms") or {}).items():
+            self._stage_ms.setdefault(f"plan.{name}", []).append(float(ms))
         self._check_plan_fits(plan, observation)
         if not plan.decoded and self._needs_pixels():
             with self._timed("decode", stage="planner", plan=index):
                 _ = plan.frames
-        if self._stages.reader is not None and plan.readout is None:
+        if self._stages.reader is not None:
             with self._timed("readout", stage="readout", plan=index):
                 plan.readout = self._stages.reader.read(plan, observation)
         self._recorder.plan(index, plan)
@@ -358,7 +373,11 @@ class _Episode:
             self._filmed = True
             self._recorder.picture(0, self._rig.clock.now_s() - self._began_s, look)
         with self._timed("motion", stage="motion", plan=index, chunk=number):
-            return follow(self._rig, chunk, stop=self._stop, on_step=on_step, count=count)
+            self._stop.moving = True
+            try:
+                return follow(self._rig, chunk, stop=self._stop, on_step=on_step, count=count)
+            finally:
+                self._stop.moving = False
 
     def _judge(self) -> _End:
         """How a plan ended that was executed."""
@@ -389,7 +408,7 @@ class _Episode:
 
     def _needs_pixels(self) -> bool:
         gate = self._stages.recipe.gate
-        return gate.first_frame or gate.motion or not isinstance(self._recorder, NoRecord)
+        return gate.first_frame or gate.motion or self._recorder.wants_pixels
 
     def _check_plan_fits(self, plan: VideoPlan, observation: Observation) -> None:
         observation.image(plan.camera)
@@ -422,7 +441,7 @@ def return_chunk(state: ArmState, start: ArmState, max_step_m: float, lift_m: fl
     high = max(float(here[2]) + lift_m, float(home[2]))
     corners = [here, np.array([here[0], here[1], high]), np.array([home[0], home[1], high]), home]
     points: list[NDArray[np.float64]] = [here]
-    for a, b in zip(corners[:-1], corners[1:], strict=True):
+    for a, b in pairwise(corners):
         pieces = int(np.ceil(np.linalg.norm(b - a) / (0.8 * max_step_m)))
         points += [a + (b - a) * k / pieces for k in range(1, pieces + 1)]
     values = np.zeros((len(points), 7))

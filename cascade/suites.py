@@ -1,4 +1,4 @@
-"""Named lists of tasks."""
+"""Named lists of tasks to evaluate and to record on."""
 
 from __future__ import annotations
 
@@ -6,32 +6,40 @@ from collections.abc import Mapping
 
 from cascade.contracts.errors import ConfigError, did_you_mean
 
+# The eleven tasks of AVDC's Meta-World table (Ko et al., 2023, arXiv 2310.08576), in its order.
 SUITES: Mapping[str, tuple[str, ...]] = {
-    # The eleven tasks of AVDC's Meta-World table (Ko et al., "Learning to Act from Actionless Videos").
     "metaworld-11": (
-        "assembly",
+        "door-open",
+        "door-close",
         "basketball",
+        "shelf-place",
         "button-press",
         "button-press-topdown",
-        "door-close",
-        "door-open",
         "faucet-close",
         "faucet-open",
-        "hammer",
         "handle-press",
-        "shelf-place",
+        "hammer",
+        "assembly",
     ),
 }
 
 
-def expand_tasks(text: str) -> list[str]:
-    """Return the tasks of a suite name or of a comma-separated list of task and suite names, without repetition.
+def suite_tasks(name: str) -> tuple[str, ...]:
+    """Return the tasks of a suite; raises ConfigError when there is none of that name."""
+    if name not in SUITES:
+        raise ConfigError(f"suite {name!r}: unknown.", did_you_mean(name, SUITES))
+    return SUITES[name]
+
+
+def expand_tasks(text: str) -> tuple[str, ...]:
+    """Return the tasks of a suite's name, or those of a list separated by commas, each once.
 
     Raises:
-        ConfigError: nothing is named. Unknown tasks are the rig's to refuse, since rigs know more than the suites.
+        ConfigError: nothing is named. Unknown tasks are found by the rig, which alone knows its scenes.
     """
-    names = [name.strip() for name in text.split(",") if name.strip()]
+    if text in SUITES:
+        return SUITES[text]
+    names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
     if not names:
-        raise ConfigError(f"tasks {text!r}: expected task names, found none.", did_you_mean(text, SUITES))
-    tasks = [task for name in names for task in SUITES.get(name, (name,))]
-    return list(dict.fromkeys(tasks))
+        raise ConfigError(f"tasks {text!r}: expected a suite or task names, found none.", did_you_mean(text, SUITES))
+    return names

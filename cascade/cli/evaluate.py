@@ -1,0 +1,151 @@
+"""`cascade eval`: success rates with intervals, their control, latencies, failures by stage."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+
+class Control(StrEnum):
+    """Conditions to compare with."""
+
+    WRONG_LAYOUT = "wrong-layout"
+
+
+def evaluate(
+    suite: Annotated[str, typer.Argument(help="Suite of tasks, such as metaworld-11.")],
+    recipe: Annotated[str, typer.Option(help="Recipe by name, or its YAML file.")] = "unipi",
+    planner: Annotated[str | None, typer.Option(help="Planner instead of the recipe's, such as oracle.")] = None,
+    tasks: Annotated[str | None, typer.Option(help="Only these tasks of the suite, separated by commas.")] = None,
+    episodes: Annotated[int, typer.Option(min=1, help="Layouts per task.")] = 5,
+    seed: Annotated[int, typer.Option(min=0, help="First layout.")] = 200,
+    cameras: Annotated[str, typer.Option(help="Views to plan through, with commas; each gets all layouts.")] = "",
+    control: Annotated[Control | None, typer.Option(help="Plan from the first frame of another layout.")] = None,
+    rig: Annotated[str, typer.Option(help="Rig by name, or its YAML file.")] = "sim",
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Such as execution.replans=0.")
+    ] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Processes; use 1 when latencies matter.")] = 1,
+    output: Annotated[Path | None, typer.Option("--output", "-o", metavar="DIR", help="Folder of the results.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the evaluation in --output.")] = False,
+    runs: Annotated[Path, typer.Option(envvar="CASCADE_RUNS", help="Where results go without -o.")] = Path("runs"),
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+) -> None:
+    """Measure a recipe on a suite of tasks, over layouts that nothing was trained on.
+
+    A rate says little without its control: run the same command with --control wrong-layout and compare.
+
+    Examples:
+        cascade eval metaworld-11 --recipe unipi --planner oracle --jobs 2
+
+        cascade eval metaworld-11 --recipe unipi --control wrong-layout --jobs 2 --json
+    """
+    from cascade.compose import compose
+    from cascade.config import resolved
+    from cascade.contracts.errors import ConfigError
+    from cascade.evaluate import Evaluation, run_evaluation
+    from cascade.recorder import new_run_folder
+
+    names = _tasks(suite, tasks)
+    run, _ = compose(
+        instruction="", task=None, seed=seed, rig=rig, recipe=recipe, planner=planner, overrides=settings or []
+    )
+    resolved(run)  # a wrong option is told before processes start
+    if resume and output is None:
+        raise ConfigError("--resume: expected --output DIR to go on with, found none.", "Add -o DIR.")
+    evaluation = Evaluation(
+        suite=suite,
+        tasks=names,
+        rig=run.rig,
+        recipe=run.recipe,
+        episodes=episodes,
+        seed=seed,
+        cameras=tuple(dict.fromkeys(name.strip() for name in cameras.split(",") if name.strip())),
+        control=control.value if control else None,
+    )
+    folder = output or new_run_folder(runs, f"eval-{suite}", run.recipe.name)
+    try:
+        with _progress(evaluation.recipe.name, len(evaluation.jobs())) as on_row:
+            result = run_evaluation(evaluation, folder, jobs=jobs, resume=resume, on_row=on_row)
+    except KeyboardInterrupt:
+        typer.echo(f"Interrupted. Go on with the same command and: --resume -o {shlex.quote(str(folder))}", err=True)
+        raise typer.Exit(130) from None
+    _table(result)
+    if as_json:
+        typer.echo(json.dumps(result, indent=2))
+    else:
+        typer.echo(str(folder))
+    typer.echo(f"Episodes: {folder}/episodes.jsonl", err=True)
+    if control is None:
+        typer.echo("Next: the same command with --control wrong-layout says what seeing the scene was worth.", err=True)
+
+
+def _tasks(suite: str, only: str | None) -> tuple[str, ...]:
+    from cascade.contracts.errors import ConfigError, did_you_mean
+    from cascade.suites import expand_tasks, suite_tasks
+
+    known = suite_tasks(suite)
+    if only is None:
+        return known
+    chosen = expand_tasks(only)
+    unknown = [name for name in chosen if name not in known]
+    if unknown:
+        raise ConfigError(f"task {unknown[0]!r}: not in suite {suite!r}.", did_you_mean(unknown[0], known))
+    return chosen
+
+
+@contextmanager
+def _progress(title: str, total: int) -> Iterator[Callable[[Mapping[str, Any]], None]]:
+    """Show a bar on stderr when it is a terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    hits = [0]
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        bar = progress.add_task(f"eval {title}", total=total, note="")
+
+        def show(row: Mapping[str, Any]) -> None:
+            hits[0] += bool(row["success"])
+            progress.update(bar, advance=1, note=f"{hits[0]} succeeded; last {row['task']} {row['seed']}")
+
+        yield show
+
+
+def _table(result: Mapping[str, Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    title = f"{result['suite']}: {result['recipe']} with planner {result['planner']}"
+    table = Table(title=title + (f", control {result['control']}" if result["control"] else ""))
+    for name in ("task", "success", "95 % interval", "episodes"):
+        table.add_column(name, justify="left" if name == "task" else "right")
+    for name, row in [*result["tasks"].items(), ("all", result["success"])]:
+        low, high = row["ci95"]
+        table.add_row(name, f"{row['rate']:.0%}", f"{low:.0%} .. {high:.0%}", str(row["n"]))
+    console = Console(stderr=True)
+    console.print(table)
+    times = Table(title="milliseconds per call")
+    for name in ("stage", "p50", "p99"):
+        times.add_column(name, justify="left" if name == "stage" else "right")
+    for stage, values in result["latency_ms"].items():
+        times.add_row(stage, f"{values['p50']:.1f}", f"{values['p99']:.1f}")
+    console.print(times)
+    if result["failures"]:
+        console.print("failures by stage: " + ", ".join(f"{k} {v}" for k, v in result["failures"].items()))
+    for error in result["errors"][:3]:
+        console.print(f"error: {error}", markup=False)

@@ -1,0 +1,85 @@
+"""`cascade run`: the whole cascade, once."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cascade.contracts.errors import ConfigError
+
+
+def run(
+    instruction: Annotated[str | None, typer.Argument(help='What to do, in words, such as "open the door".')] = None,
+    task: Annotated[str | None, typer.Option(help="Simulated task; else found in the words.")] = None,
+    rig: Annotated[str, typer.Option(help="Rig by name, or its YAML file.")] = "sim",
+    recipe: Annotated[str, typer.Option(help="Recipe by name, or its YAML file.")] = "unipi",
+    planner: Annotated[str | None, typer.Option(help="Planner instead of the recipe's, such as oracle.")] = None,
+    plan: Annotated[Path | None, typer.Option(help="Video or plan folder, for --planner file.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Layout of the scene, and seed of the plan.")] = 0,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Such as planner.options.steps=4.")
+    ] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="config.yaml of a run folder, instead of the options above.")
+    ] = None,
+    runs: Annotated[Path, typer.Option(envvar="CASCADE_RUNS", help="Folder that run folders are made in.")] = Path(
+        "runs"
+    ),
+    open_: Annotated[bool, typer.Option("--open", help="Make the report and open it in the browser.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+) -> None:
+    """Imagine the task, read the motion, check it, move the arm; leaves a run folder.
+
+    Exit code: 0 done, 2 wrong input, 3 something is missing, 4 refused before moving, 5 aborted in motion, 6 finished
+    but failed, 130 stopped by a person.
+
+    Examples:
+        cascade run "open the door"
+
+        cascade run "press the button" --recipe avdc --seed 7 --open
+
+        cascade run "open the door" --planner file --plan video.mp4 --task door-open
+    """
+    from cascade.cli.display import Narrator, finish
+    from cascade.compose import compose, execute
+    from cascade.config import load_run
+
+    overrides = list(settings or [])
+    if plan is not None:
+        planner = planner or "file"
+        overrides.insert(0, f"planner.options.path={str(plan)!r}")
+    if config is not None:
+        _refuse_both(instruction, task, planner)
+        chosen = load_run(config, overrides)
+    elif instruction is None:
+        raise ConfigError(
+            "cascade run: expected an instruction, found none.", 'For example: cascade run "open the door".'
+        )
+    else:
+        chosen, _ = compose(
+            instruction=instruction,
+            task=task,
+            seed=seed,
+            rig=rig,
+            recipe=recipe,
+            planner=planner,
+            overrides=overrides,
+        )
+    result = execute(chosen, runs=runs, command=shlex.join(["cascade", *sys.argv[1:]]), listener=Narrator())
+    if open_:
+        from cascade.report.page import build_report
+
+        typer.launch(build_report(Path(result.run_dir)).resolve().as_uri())
+    finish(result, as_json=as_json, task=chosen.task, seed=chosen.seed)
+
+
+def _refuse_both(*given: str | None) -> None:
+    if any(value is not None for value in given):
+        raise ConfigError(
+            "cascade run: expected either --config or an instruction with its options, found both.",
+            "Change single values of a configuration with --set.",
+        )

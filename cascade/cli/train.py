@@ -1,0 +1,105 @@
+"""`cascade train planner|idm`: reproduce the weights of a stage from recorded data."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="Train the weights of a stage from recorded data.")
+
+Datasets = Annotated[list[Path], typer.Argument(help="Recorded sets, see `cascade record`.")]
+Output = Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder of weights and checkpoints.")]
+Minutes = Annotated[float | None, typer.Option(min=0.01, help="Wall-clock minutes in all, over all of its parts.")]
+Settings = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Trainer option: batch=64.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in --output.")]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
+
+
+@app.command()
+def planner(
+    datasets: Datasets,
+    output: Output,
+    minutes: Minutes = None,
+    settings: Settings = None,
+    resume: Resume = False,
+    as_json: AsJson = False,
+) -> None:
+    """Train the embedded planner on recorded demonstrations.
+
+    Example:
+        cascade train planner data/expert -o train/planner --minutes 60
+    """
+    _train("planner", datasets, output, minutes, settings or [], resume, as_json)
+
+
+@app.command()
+def idm(
+    datasets: Datasets,
+    output: Output,
+    minutes: Minutes = None,
+    settings: Settings = None,
+    resume: Resume = False,
+    as_json: AsJson = False,
+) -> None:
+    """Train the inverse-dynamics model on recorded play.
+
+    Example:
+        cascade train idm data/play -o train/idm --minutes 15
+    """
+    _train("idm", datasets, output, minutes, settings or [], resume, as_json)
+
+
+def _train(
+    name: str,
+    datasets: list[Path],
+    output: Path,
+    minutes: float | None,
+    settings: list[str],
+    resume: bool,
+    as_json: bool,
+) -> None:
+    from cascade.config import Loaded, override
+    from cascade.dataset.reader import open_datasets
+    from cascade.plugins import build_plugin, load_plugin
+
+    options = override(Loaded({}), settings).values
+    if minutes is not None:
+        options = _with_minutes(load_plugin("trainer", name).config, options, minutes)
+    trainer = build_plugin("trainer", name, options)
+    episodes = open_datasets(datasets)
+    scores = dict(trainer.train(episodes, output, resume=resume))
+    document = {
+        "schema_version": 1,
+        "stage": name,
+        "output": str(output),
+        "data": {"digest": episodes.digest, "episodes": len(episodes)},
+        "scores": scores,
+    }
+    if as_json:
+        typer.echo(json.dumps(document, indent=2, default=str))
+    else:
+        for key, value in scores.items():
+            typer.echo(f"  {key}: {value}", err=True)
+        typer.echo(str(output))
+    stage = "planner.options.weights" if name == "planner" else "extractor.options.weights"
+    typer.echo(f"Next: cascade eval metaworld-11 --set {stage}={output}", err=True)
+
+
+def _with_minutes(config: type[Any], options: dict[str, Any], minutes: float) -> dict[str, Any]:
+    """Return options with a total of minutes, divided as the trainer divides its default."""
+    from pydantic import BaseModel
+
+    from cascade.contracts.errors import ConfigError
+
+    field = config.model_fields.get("minutes")
+    if field is None:
+        raise ConfigError("--minutes: this trainer has no option `minutes`.", "Leave it out.")
+    default = field.get_default(call_default_factory=True)
+    if not isinstance(default, BaseModel):
+        return {**options, "minutes": minutes}
+    parts = {**default.model_dump(), **options.get("minutes", {})}
+    total = sum(parts.values())
+    return {**options, "minutes": {key: value * minutes / total for key, value in parts.items()}}
