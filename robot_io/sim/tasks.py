@@ -119,8 +119,7 @@ OBJECT_PARTS = {
 """The part that AVDC masks, by name since geom numbers change between releases."""
 
 _STOP_WORDS = frozenset(
-    ("a", "an", "and", "at", "by", "for", "from", "in", "into", "it", "its", "of", "off", "on", "onto", "please", "the")
-    + ("then", "there", "this", "to", "up", "with")
+    "a an and at by for from in into it its of off on onto please the then there this to up with".split()  # noqa: SIM905
 )
 
 
