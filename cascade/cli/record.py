@@ -86,8 +86,8 @@ def _plan(kind: Kind, rig: str, cameras: str, every: int, settings: Sequence[str
     if not names:
         raise ConfigError("--cameras: expected at least one camera, found none.", "For example --cameras corner.")
     known = load_plugin("rig", config.plugin).config.model_fields
-    unwanted = {key: False for key in ("depth", "segmentation") if key in known}  # a set keeps colour only
-    options = {**unwanted, **config.options, "cameras": list(names)}
+    options: dict[str, Any] = {key: False for key in ("depth", "segmentation") if key in known}  # colour is all we keep
+    options |= {**config.options, "cameras": list(names)}
     plugin_options("rig", config.plugin, options, where="rig options")  # a wrong key is found before workers start
     return RecordingPlan(kind=kind.value, rig=config.plugin, rig_options=options, cameras=names, every=every)
 

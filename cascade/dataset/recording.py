@@ -42,6 +42,10 @@ class RecordingPlan:
     cameras: tuple[str, ...]
     every: int
 
+    def header(self) -> dict[str, Any]:
+        """Return the part of a set's header that is known before the rig is built."""
+        return {"kind": self.kind, "rig": self.rig, "cameras": list(self.cameras), "every": self.every}
+
 
 @dataclass(frozen=True, slots=True)
 class Job:
@@ -73,11 +77,8 @@ class Recorder:
     def header(self) -> dict[str, Any]:
         """Return what is written once per set and must be the same when it is continued."""
         return {
-            "kind": self._plan.kind,
-            "rig": self._plan.rig,
+            **self._plan.header(),
             "robot": self._rig.arm.spec.name,
-            "cameras": list(self._plan.cameras),
-            "every": self._plan.every,
             "control_hz": self._rig.arm.spec.control_hz,
             "description": {k: v for k, v in self._rig.describe().items() if k not in ("task", "seed")},
             "versions": versions(),
@@ -117,6 +118,7 @@ def record_set(
     """
     with _locked(root):
         settle(root)
+        _compare(root, read_header(root), plan.header())
         todo = missing_jobs(root, plan.kind, jobs)
         if todo:
             try:
@@ -188,13 +190,17 @@ def _check_header(root: Path, header: Mapping[str, Any]) -> None:
     """Write how the set is recorded, or compare with what was written when it was begun."""
     header = json.loads(json.dumps(header))  # as it will be read again: tuples are lists in JSON
     known = read_header(root)
-    if not known:
+    if known:
+        _compare(root, known, {**dict.fromkeys(known), **header})
+    else:
         write_json(root / HEADER, header)
-        return
-    different = [key for key in sorted({*known, *header}) if known.get(key) != header.get(key)]
+
+
+def _compare(root: Path, known: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    different = [key for key in sorted(wanted) if known and known.get(key) != wanted[key]]
     if different:
         key = different[0]
-        problem = f"{root}: expected a set recorded with {key} = {header.get(key)}, found {known.get(key)}."
+        problem = f"{root}: expected a set recorded with {key} = {wanted[key]}, found {known.get(key)}."
         raise DataError(problem, "Record into another folder.")
 
 
