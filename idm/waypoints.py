@@ -17,6 +17,7 @@ Floats = NDArray[np.float64]
 
 CLOSED_AT_START = 0.4  # an opening below this in the first frame counts as a closed gripper
 DESCENT_NOISE_M = 0.003  # a rise smaller than this does not end a descent
+CLOSE_BY_M = 0.025  # neighbours this near to a grasp show the same grasp
 OVERSHOOT_BASE_M = 0.03  # the direction of the end is taken over this much way
 
 
@@ -169,9 +170,13 @@ def _frames_of_change(position_m: Floats, opening: Floats, rules: WaypointRules)
 
 
 def _dug(position_m: Floats, frame: int, dig_m: float) -> Floats:
-    near = position_m[max(frame - 1, 0) : frame + 2, 2]
-    target: Floats = position_m[frame].copy()
-    target[2] = near.min() - dig_m
+    """Where the gripper closes: a little below the lowest neighbour, at the middle of those that are close by.
+
+    The frames around a grasp show the hand at one place, so their mean is surer than any of them.
+    """
+    near = position_m[max(frame - 1, 0) : frame + 2]
+    close_by = np.linalg.norm(near[:, :2] - position_m[frame, :2], axis=1) < CLOSE_BY_M
+    target: Floats = np.append(near[close_by, :2].mean(axis=0), near[:, 2].min() - dig_m)
     return target
 
 
