@@ -194,6 +194,12 @@ def load_run(path: Path, overrides: Iterable[str] = ()) -> RunConfig:
     return validated(RunConfig, override(load_yaml(path), [run_key(text) for text in overrides]), str(path))
 
 
+def override_run(run: RunConfig, overrides: Iterable[str]) -> RunConfig:
+    """Return a run with `planner.options.steps=4` style overrides applied."""
+    values = Loaded(run.model_dump(mode="json"))
+    return validated(RunConfig, override(values, [run_key(text) for text in overrides]), "")
+
+
 def override(loaded: Loaded, overrides: Iterable[str]) -> Loaded:
     """Apply `a.b.c=value` texts (values are YAML) on top of a configuration."""
     values, origin = _copy(loaded.values), dict(loaded.origin)

@@ -46,10 +46,8 @@ class Stages:
 
     def close(self) -> None:
         """Let go of what stages hold (such as the oracle's own rig)."""
-        for stage in (self.planner, self.extractor, self.reader):
-            close = getattr(stage, "close", None)
-            if callable(close):
-                close()
+        with closing(self.planner), closing(self.extractor), closing(self.reader):
+            pass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +86,17 @@ class EpisodeResult:
         return {"success": 0, "rejected": 5 if self.moved else 4, "interrupted": 130}.get(self.outcome, 6)
 
 
+@contextmanager
+def closing(stage: object) -> Iterator[None]:
+    """Call the stage's `close` at the end, if it has one."""
+    try:
+        yield
+    finally:
+        close = getattr(stage, "close", None)
+        if callable(close):
+            close()
+
+
 def build_stages(recipe: RecipeConfig) -> Stages:
     """Build planner, extractor and reader of a recipe; weights are loaded here.
 
@@ -123,7 +132,7 @@ def check_compatible(rig: Rig, stages: Stages) -> None:
     if recipe.reader is not None and isinstance(reader, ActionExtractor):
         named.append((f"reader {recipe.reader.name!r}", reader.needs))
     for stage, needs in named:
-        _check_needs(stage, needs, rig)
+        check_needs(stage, needs, rig)
     here, there = stages.extractor.produces, rig.arm.spec.accepts
     difference = here.mismatch(there)
     if difference:
@@ -133,7 +142,8 @@ def check_compatible(rig: Rig, stages: Stages) -> None:
         )
 
 
-def _check_needs(stage: str, needs: Needs, rig: Rig) -> None:
+def check_needs(stage: str, needs: Needs, rig: Rig) -> None:
+    """Raise IncompatibleError when a rig does not give what a stage, named in words, needs of it."""
     for signal in ("depth", "segmentation", "extrinsics"):
         if getattr(needs, signal) and not getattr(rig.provides, signal):
             raise IncompatibleError(
