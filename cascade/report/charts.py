@@ -19,7 +19,7 @@ VIEWS = (("From above", 0, 1), ("From the front", 0, 2), ("From the side", 1, 2)
 PANEL = (372.0, 300.0)
 CURVE = (560.0, 230.0)
 LEFT, RIGHT, TOP, BOTTOM = 46.0, 12.0, 12.0, 34.0
-LARGEST_BOX_M = 1.6
+NEAR_M = 0.08  # a wall of the workspace this near to the picture's edge is brought into it
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,15 +69,18 @@ def projections(lines: Sequence[Line], workspace_m: Floats | None) -> list[tuple
 
 
 def bounds(paths: Iterable[Floats], workspace_m: Floats | None) -> tuple[Floats, Floats]:
-    """Return the (3,) lower and upper corner of what is worth showing: the paths, and the box unless it is huge."""
+    """Return (3,) lower and upper corner of what is worth showing: the paths, and walls of the box that are near."""
     points = np.concatenate([np.zeros((0, 3)), *(path[np.isfinite(path).all(axis=1)] for path in paths)])
     if not len(points):
         points = np.zeros((1, 3)) if workspace_m is None else workspace_m
-    low, high = points.min(axis=0) - 0.04, points.max(axis=0) + 0.04
-    if workspace_m is not None and float((workspace_m[1] - workspace_m[0]).max()) <= LARGEST_BOX_M:
-        low, high = np.minimum(low, workspace_m[0] - 0.02), np.maximum(high, workspace_m[1] + 0.02)
-    grow = np.maximum(0.2 - (high - low), 0) / 2
-    return low - grow, high + grow
+    low, high = points.min(axis=0), points.max(axis=0)
+    pad = max(0.05, 0.15 * float((high - low).max()))
+    grow = np.maximum(0.3 - 2 * pad - (high - low), 0) / 2
+    low, high = low - pad - grow, high + pad + grow
+    if workspace_m is not None:
+        low = np.where(np.abs(workspace_m[0] - low) < NEAR_M, np.minimum(low, workspace_m[0] - 0.02), low)
+        high = np.where(np.abs(workspace_m[1] - high) < NEAR_M, np.maximum(high, workspace_m[1] + 0.02), high)
+    return low, high
 
 
 def _projection(lines: Sequence[Line], box: Floats | None, centre: Floats, per_m: float, a: int, b: int) -> str:

@@ -151,6 +151,7 @@ def _gate_table(row: Row) -> GateTable:
     violations = [v for v in row.get("violations") or [] if isinstance(v, dict)]
     failed = {(v.get("check"), v.get("step"), v.get("value")) for v in violations}
     failed_names = {v.get("check") for v in violations}
+    words = {v.get("check"): v.get("message") for v in violations}
     measured = [v for v in row.get("measured") or [] if isinstance(v, dict)]
     listed = {v.get("check") for v in measured}
     rows = [*measured, *(v for v in violations if v.get("check") not in listed)]
@@ -158,13 +159,15 @@ def _gate_table(row: Row) -> GateTable:
     for value in rows:
         key = (value.get("check"), value.get("step"), value.get("value"))
         single = sum(v.get("check") == value.get("check") for v in rows) == 1
-        checks.append(_check(value, held=key not in failed and not (single and value.get("check") in failed_names)))
+        held = key not in failed and not (single and value.get("check") in failed_names)
+        message = str(value.get("message") or "") or ("" if held else str(words.get(value.get("check")) or ""))
+        checks.append(_check(value, held=held, message=message))
     return GateTable(
         str(row.get("subject", "chunk")), _whole(row.get("index"), 0), str(row.get("verdict", "unknown")), tuple(checks)
     )
 
 
-def _check(row: Row, *, held: bool) -> GateCheck:
+def _check(row: Row, *, held: bool, message: str) -> GateCheck:
     value, limit = _float(row.get("value")), _float(row.get("limit"))
     return GateCheck(
         check=str(row.get("check", "?")),
@@ -172,7 +175,7 @@ def _check(row: Row, *, held: bool) -> GateCheck:
         limit=limit,
         unit=str(row.get("unit") or ""),
         step=_whole(row.get("step")) if row.get("step") is not None else None,
-        message=str(row.get("message") or ""),
+        message=message,
         held=held,
         # A gate's record does not say which side of a limit is allowed; a check that held lies on the allowed side.
         upper=(value <= limit) == held,

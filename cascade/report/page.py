@@ -101,7 +101,8 @@ def _page(story: _Story) -> str:
     said = str(run.facts.get("instruction") or "")
     stage = run.facts.get("failure_stage")
     because = f'<p class="because">Stage at fault: <b>{escape(str(stage))}</b></p>' if stage else ""
-    version = Mapping.get(run.facts.get("versions") or {}, "cascade", "")
+    versions = run.facts.get("versions")
+    version = f" {versions.get('cascade-wam', '')}" if isinstance(versions, Mapping) else ""
     pieces = {
         "title": escape(f"{verdict} · {run.facts.get('task') or run.folder.name}"),
         "script_hash": f"sha256-{digest}",

@@ -51,11 +51,12 @@ def tiles(run: RunRecord, distance_m: NDArray[np.float64]) -> str:
     """Return the row of headline numbers."""
     hertz = float(run.facts.get("control_hz") or 0)
     steps = len(run.trajectory)
-    cells = [(f"{steps} steps", f"of control, {steps / hertz:.1f} s at {hertz:g} Hz" if hertz else "of control")]
+    length = f", {steps / hertz:.1f} s at {hertz:g} Hz" if hertz else ""
+    cells = [(f"{steps} steps", f"of control{length}" if steps else "of control: the arm did not move")]
     frames = sorted({len(plan) for plan in run.plans.values()})
     spread = "–".join(str(f) for f in ({frames[0], frames[-1]} if len(frames) > 1 else frames)) if frames else "0"
     cells.append(
-        (_many(len(run.plans), "plan"), f"of {spread} imagined frames, followed in {_many(len(run.chunks), 'chunk')}")
+        (_many(len(run.plans), "plan"), f"of {spread} imagined frames, read as {_many(len(run.chunks), 'chunk')}")
     )
     known = distance_m[np.isfinite(distance_m)]
     if len(known):
@@ -207,8 +208,7 @@ def facts(run: RunRecord) -> str:
         for name in ("instruction", "task", "seed", "recipe", "planner", "extractor", "reader", "rig", "command")
         if told.get(name) not in (None, "", {})
     ]
-    rows.append(("Plans by", ", ".join(sorted({_plan_words(run, i) for i in run.plans})) or "nobody"))
-    rows += [(name.capitalize(), _plain(told[name])) for name in ("started", "ended") if told.get(name)]
+    rows += [(name.capitalize(), moment(told[name], "%H:%M:%S")) for name in ("started", "ended") if told.get(name)]
     lists = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in rows)
     parts = [
         f'<div class="command"><pre id="command">{escape(command)}</pre>'
@@ -221,11 +221,6 @@ def facts(run: RunRecord) -> str:
     if run.config:
         parts.append(f"<details><summary>Configuration</summary><pre>{escape(run.config)}</pre></details>")
     return "".join(parts)
-
-
-def _plan_words(run: RunRecord, index: int) -> str:
-    provenance = run.plans[index].provenance
-    return str(provenance.get("planner") or provenance.get("source") or run.facts.get("planner") or "unknown")
 
 
 def _mapping(title: str, values: Any) -> str:
@@ -256,13 +251,13 @@ def eyebrow(told: Row) -> str:
     return escape(" · ".join(parts))
 
 
-def moment(value: Any) -> str:
+def moment(value: Any, clock: str = "%H:%M") -> str:
     """Return a time stamp (ISO text or seconds since 1970) as date and time."""
     try:
         when = datetime.fromtimestamp(value, UTC) if isinstance(value, int | float) else datetime.fromisoformat(value)
     except (ValueError, TypeError, OverflowError, OSError):
         return str(value)
-    return when.strftime("%Y-%m-%d %H:%M %Z").strip()
+    return when.strftime(f"%Y-%m-%d {clock} %Z").strip()
 
 
 def _many(amount: int, noun: str) -> str:

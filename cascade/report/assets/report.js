@@ -14,11 +14,12 @@
 
   // --- frames -----------------------------------------------------------------------------------------------------
   async function load(sheets) {
-    const images = await Promise.all(sheets.sources.map((source) => {
+    const images = await Promise.all(sheets.sources.map((source) => new Promise((done, broken) => {
       const image = new Image();
+      image.onload = () => done(image);
+      image.onerror = () => broken(new Error("a sheet of frames cannot be read"));
       image.src = source;
-      return image.decode().then(() => image);
-    }));
+    })));
     return (canvas, index) => {
       const { width, height, columns, rows, count } = sheets;
       if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
@@ -104,15 +105,16 @@
     if (!playing) return;
     if (at === last) show(0);
     let time = moments.t_s[at], before = performance.now();
-    requestAnimationFrame(function tick(now) {
+    setTimeout(function tick() {
       if (!playing) return;
+      const now = performance.now();
       time += ((now - before) / 1000) * Number($("speed").value);
       before = now;
       let to = at;
       while (to < last && moments.t_s[to + 1] <= time) to++;
       if (to !== at) show(to);
-      if (at === last) play(false); else requestAnimationFrame(tick);
-    });
+      if (at === last) play(false); else setTimeout(tick, 15);
+    }, 15);
   }
 
   function keys(event) {
@@ -140,7 +142,7 @@
       const [x, y, z] = p.map((value, i) => value - centre[i]), { yaw, pitch, zoom } = view;
       const right = -x * Math.sin(yaw) + y * Math.cos(yaw), depth = x * Math.cos(yaw) + y * Math.sin(yaw);
       const up = z * Math.cos(pitch) - depth * Math.sin(pitch), away = depth * Math.cos(pitch) + z * Math.sin(pitch);
-      const scale = (zoom * Math.min(canvas.clientWidth, canvas.clientHeight * 1.25) * 1.02) / (size - 0.45 * away);
+      const scale = (zoom * Math.min(canvas.clientWidth, canvas.clientHeight * 1.7)) / (size - 0.45 * away);
       return [canvas.clientWidth / 2 + scale * right, canvas.clientHeight / 2 - scale * up];
     }
     function line(points, style, width, dash = []) {
@@ -163,7 +165,7 @@
       if (ring) { pen.strokeStyle = ring; pen.lineWidth = 2; pen.stroke(); }
     }
     function room() {
-      const rule = colour("rule"), every = size > 1.2 ? 0.2 : 0.1;
+      const rule = colour("rule"), every = 0.1;
       for (let x = Math.ceil(low[0] / every) * every; x <= high[0]; x += every) line([[x, low[1], low[2]], [x, high[1], low[2]]], rule, 1);
       for (let y = Math.ceil(low[1] / every) * every; y <= high[1]; y += every) line([[low[0], y, low[2]], [high[0], y, low[2]]], rule, 1);
       if (data.workspace) {
@@ -171,16 +173,20 @@
         const corner = (i) => [i & 1 ? b[0] : a[0], i & 2 ? b[1] : a[1], i & 4 ? b[2] : a[2]];
         for (const [i, j] of [[0, 1], [2, 3], [4, 5], [6, 7], [0, 2], [1, 3], [4, 6], [5, 7], [0, 4], [1, 5], [2, 6], [3, 7]]) line([corner(i), corner(j)], soft, 0.8, [3, 4]);
       }
-      pen.fillStyle = pen.strokeStyle = colour("ink");
+    }
+    function triad() {
+      const ink = colour("ink"), origin = project(centre), corner = [46, canvas.clientHeight - 40];
       pen.font = "13px system-ui, sans-serif";
+      pen.fillStyle = pen.strokeStyle = ink;
+      pen.lineWidth = 1.6;
       ["x", "y", "z"].forEach((name, i) => {
-        const tip = [...low];
-        tip[i] += 0.1;
-        line([low, tip], colour("ink"), 2);
-        tip[i] += 0.02;
-        pen.fillText(name, ...project(tip).map((value) => value - 3));
+        const tip = project(centre.map((value, j) => value + (i === j ? size / 20 : 0))).map((value, j) => value - origin[j]);
+        const scale = 26 / Math.max(1e-6, (view.zoom * canvas.clientHeight) / 16);
+        pen.beginPath(); pen.moveTo(...corner); pen.lineTo(corner[0] + tip[0] * scale, corner[1] + tip[1] * scale); pen.stroke();
+        pen.fillText(name, corner[0] + tip[0] * scale * 1.35 - 4, corner[1] + tip[1] * scale * 1.35 + 4);
       });
-      pen.fillText("arrows: 10 cm", 12, canvas.clientHeight - 12);
+      pen.fillStyle = colour("soft");
+      pen.fillText("grid: 10 cm", canvas.clientWidth - 88, canvas.clientHeight - 14);
     }
     function paint() {
       const ratio = devicePixelRatio || 1, w = canvas.clientWidth, h = canvas.clientHeight;
@@ -188,6 +194,7 @@
       pen.setTransform(ratio, 0, 0, ratio, 0, 0);
       pen.clearRect(0, 0, w, h);
       room();
+      triad();
       line(data.measured.map((p) => p && floor(p)), colour("rule"), 3);
       for (const each of data.plans) {
         pen.globalAlpha = each.index === plan || data.plans.length === 1 ? 1 : 0.25;

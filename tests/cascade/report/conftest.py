@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -45,7 +46,7 @@ def motion(per_leg: int = 36) -> tuple[np.ndarray, np.ndarray]:
     """A reach, a grasp and a carry: (N, 3) positions and (N,) openings."""
     along = np.linspace(0, 1, per_leg, endpoint=False)
     ease = 0.5 - 0.5 * np.cos(np.pi * along)
-    legs = [a + ease[:, None] * (b - a) for a, b in zip(WAYPOINTS[:-1], WAYPOINTS[1:], strict=True)]
+    legs = [a + ease[:, None] * (b - a) for a, b in pairwise(WAYPOINTS)]
     path = np.concatenate([*legs, WAYPOINTS[-1:]])
     return path[:, :3], path[:, 3]
 
