@@ -2,6 +2,7 @@
 
 import numpy as np
 from pydantic import Field
+from scipy.spatial.transform import Rotation
 
 from cascade.contracts import ActionChunk, ActionSpace, DataError, Needs, PluginConfig, PluginSpec
 
@@ -25,9 +26,9 @@ class CentroidExtractor:
             raise DataError(f"camera {plan.camera!r}: expected extrinsics, found none.", "Calibrate the camera.")
         targets = [] if plan.plan_id == self._finished else self._targets(plan, image, arm)
         self._finished = plan.plan_id  # the whole plan leaves in one chunk, so a second call has nothing to add
-        quaternion = (0.0, 1.0, 0.0, 0.0)  # wxyz, fingers down
+        x, y, z, w = Rotation.from_matrix(arm.T_base_ee[:3, :3]).as_quat()  # the hand keeps its orientation
         return ActionChunk(
-            values=np.array([[*xyz, *quaternion] for xyz in targets]).reshape(-1, 7),
+            values=np.array([[*xyz, w, x, y, z] for xyz in targets]).reshape(-1, 7),
             gripper=np.full(len(targets), arm.gripper_opening),
             times_s=self.config.step_s * np.arange(1, len(targets) + 1),
             space=self.produces,
