@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
@@ -15,6 +15,8 @@ import typer
 from cascade.contracts.errors import ConfigError
 
 if TYPE_CHECKING:
+    from rich.progress import Progress
+
     from cascade.dataset.recording import Job, Outcome, RecordingPlan
 
 
@@ -70,10 +72,10 @@ def record(
         raise ConfigError("cascade record: expected a folder for the set, found none.", "Add -o data/NAME.")
     plan = _plan(kind, rig, cameras, every, settings or [])
     todo = _jobs(kind, tasks, episodes, seed)
-    with _progress(output, kind, todo) as on_outcome:
-        manifest = record_set(output, plan, todo, processes=jobs, on_outcome=on_outcome)
+    with _display(kind, len(todo)) as display:
+        manifest = record_set(output, plan, todo, processes=jobs, on_start=display.start, on_outcome=display.show)
     seconds = time.perf_counter() - begun
-    _report(output, manifest, recorded=on_outcome.count, seconds=seconds, as_json=as_json)
+    _report(output, manifest, recorded=display.recorded, seconds=seconds, as_json=as_json)
 
 
 def _plan(kind: Kind, rig: str, cameras: str, every: int, settings: Sequence[str]) -> RecordingPlan:
@@ -102,29 +104,31 @@ def _jobs(kind: Kind, tasks: str, episodes: int, seed: int) -> list[Job]:
     return [Job(task, seed + i) for i in range(episodes) for task in names]
 
 
-class _Counter:
-    """Counts outcomes and shows them."""
+class _Display:
+    """A bar on stderr, and how many episodes this run has recorded."""
 
-    def __init__(self, show: Callable[[Outcome], None]) -> None:
-        self.count = 0
-        self._show = show
+    def __init__(self, progress: Progress, kind: Kind, total: int) -> None:
+        self.recorded = 0
+        self._progress, self._kind, self._total = progress, kind, total
+        self._bar = progress.add_task(f"record {kind.value}", total=total, note="")
 
-    def __call__(self, outcome: Outcome) -> None:
-        self.count += 1
-        self._show(outcome)
+    def start(self, missing: int) -> None:
+        """Begin at what the set holds already."""
+        self._progress.update(self._bar, completed=self._total - missing)
+
+    def show(self, outcome: Outcome) -> None:
+        """Count one episode."""
+        self.recorded += 1
+        label = "" if self._kind is Kind.PLAY else (" succeeded" if outcome.success else " failed")
+        note = f"{outcome.task} {outcome.seed}{label}, {outcome.seconds:.1f} s"
+        self._progress.update(self._bar, advance=1, note=note)
 
 
 @contextmanager
-def _progress(root: Path, kind: Kind, jobs: Sequence[Job]) -> Iterator[_Counter]:
-    """Show a bar on stderr when it is a terminal."""
+def _display(kind: Kind, total: int) -> Iterator[_Display]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from cascade.dataset.recording import missing_jobs
-
-    done = len(jobs) - (
-        len(missing_jobs(root, kind.value, jobs)) if root.is_dir() and any(root.iterdir()) else len(jobs)
-    )
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -134,13 +138,7 @@ def _progress(root: Path, kind: Kind, jobs: Sequence[Job]) -> Iterator[_Counter]
     )
     console = Console(stderr=True)
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        bar = progress.add_task(f"record {kind.value}", total=len(jobs), completed=done, note="")
-
-        def show(outcome: Outcome) -> None:
-            label = "" if kind is Kind.PLAY else (" succeeded" if outcome.success else " failed")
-            progress.update(bar, advance=1, note=f"{outcome.task} {outcome.seed}{label}, {outcome.seconds:.1f} s")
-
-        yield _Counter(show)
+        yield _Display(progress, kind, total)
 
 
 def _report(root: Path, manifest: Mapping[str, Any], *, recorded: int, seconds: float, as_json: bool) -> None:

@@ -107,9 +107,18 @@ def record_set(
     jobs: Sequence[Job],
     *,
     processes: int = 1,
+    on_start: Callable[[int], None] = lambda missing: None,
     on_outcome: Callable[[Outcome], None] = lambda outcome: None,
 ) -> dict[str, Any]:
     """Record the jobs that the set at `root` lacks, merge, and return its manifest.
+
+    Args:
+        root: folder of the set, new or begun earlier.
+        plan: how episodes are made.
+        jobs: episodes that the set shall hold.
+        processes: worker processes; 1 records in this one.
+        on_start: called with the number of episodes that are missing.
+        on_outcome: called after each episode.
 
     Raises:
         DataError: the folder holds something else, or a set that was recorded in another way.
@@ -119,7 +128,8 @@ def record_set(
     with _locked(root):
         settle(root)
         _compare(root, read_header(root), plan.header())
-        todo = missing_jobs(root, plan.kind, jobs)
+        todo = _missing(root, plan.kind, jobs)
+        on_start(len(todo))
         if todo:
             try:
                 _run(root, plan, todo, processes, on_outcome)
@@ -140,8 +150,7 @@ def recover(root: Path) -> dict[str, Any]:
         return finalize(root)
 
 
-def missing_jobs(root: Path, kind: str, jobs: Sequence[Job]) -> list[Job]:
-    """Return the jobs whose episodes the set at `root` does not hold yet."""
+def _missing(root: Path, kind: str, jobs: Sequence[Job]) -> list[Job]:
     held = {(entry.kind, entry.task, entry.seed) for entry in all_entries(root)}
     return [job for job in jobs if (kind, job.task, job.seed) not in held]
 

@@ -87,6 +87,8 @@ def test_several_sets_read_as_one(tmp_path, dataset, make_episode):
 
 def test_a_dataset_can_be_sent_to_worker_processes(dataset):
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(dataset))[0].action, dataset[0].action)
+    episode = pickle.loads(pickle.dumps(dataset[1]))
+    np.testing.assert_array_equal(episode.frames["corner"], dataset[1].frames["corner"])
 
 
 def test_calibration_of_an_episode_that_differs_is_kept(tmp_path, make_episode):
@@ -99,3 +101,14 @@ def test_calibration_of_an_episode_that_differs_is_kept(tmp_path, make_episode):
     read = LeRobotDataset(tmp_path)
     np.testing.assert_array_equal(read[0].T_base_cam["corner"], np.eye(4))
     np.testing.assert_array_equal(read[1].T_base_cam["corner"], moved)
+
+
+def test_a_set_opened_while_it_was_recorded_stays_readable_once_merged(tmp_path, make_episode):
+    write_episode(tmp_path, make_episode(seed=2))
+    dataset = LeRobotDataset(tmp_path)
+    digest, early = dataset.digest, dataset[0]
+    write_episode(tmp_path, make_episode(seed=1))
+    finalize(tmp_path)
+    assert len(early.frames["corner"]) == 12
+    assert (len(dataset), dataset[0].seed, dataset.digest) == (1, 2, digest)
+    np.testing.assert_array_equal(dataset[0].action, make_episode(seed=2).action.astype(np.float64))
