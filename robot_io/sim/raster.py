@@ -3,6 +3,9 @@
 What stands still is drawn once per episode and camera; each frame draws the moving parts over it. Colours are
 supersampled on a grid of half pixels and filtered by [1 2 1] in both directions; depth and segmentation are the
 samples at the pixel centres, so they agree with a ray cast there to some hundredths of a millimetre.
+
+The rasteriser does not clip at the camera's plane: triangles that reach behind the camera are left out. For cameras
+that look at the table from outside those are parts of the floor; cameras on the wrist are drawn by casting rays.
 """
 
 from __future__ import annotations
@@ -13,8 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from robot_io.sim.geometry import TriangleMesh, colours_of, is_moving, mesh_of, visible_geoms
-from robot_io.sim.shading import BACKGROUND, Lights
+from robot_io.sim.geometry import TriangleMesh, is_moving, mesh_of, visible_geoms
+from robot_io.sim.raycast import RayRenderer
+from robot_io.sim.shading import BACKGROUND, Lights, Palette
 from robot_io.sim.views import FAR_M, NEAR_M, CameraView, Picture
 
 Singles = NDArray[np.float32]
@@ -77,12 +81,9 @@ class RasterRenderer:
         self._settings.setCullingMode(cv2.RASTERIZE_CULLING_NONE)
         self._settings.setShadingType(cv2.RASTERIZE_SHADING_SHADED)
         drawn = visible_geoms(model)
-        self._colour = np.zeros((model.ngeom + 1, 3), np.float32)
-        self._texture = np.ones((model.ngeom + 1, 3), np.float32)
-        for geom in drawn:
-            self._colour[geom + 1], self._texture[geom + 1] = colours_of(model, geom)
-        self._texture *= 255.0
+        self._palette = Palette(model)
         self._lights = Lights(model, data)
+        self._ray = RayRenderer(model, data)
         still = [g for g in drawn if not is_moving(model, g)]
         moving = [g for g in drawn if is_moving(model, g)]
         self._still = _Layer(still, [mesh_of(model, g) for g in still], mark=0.0)
@@ -99,6 +100,8 @@ class RasterRenderer:
 
     def render(self, data: Any, view: CameraView, *, depth: bool = True, segmentation: bool = True) -> Picture:
         """Draw the scene as it is now; see `Renderer`."""
+        if not view.fixed:
+            return self._ray.render(data, view, depth=depth, segmentation=segmentation)
         cv2 = self._cv2
         background = self._background(data, view)
         paint, z = background.paint.copy(), background.depth.copy()
@@ -127,17 +130,12 @@ class RasterRenderer:
             colours = self._colours(paint.reshape(-1, 3)).reshape(*size, 3)
             colours[z > FAR_M * 0.999] = BACKGROUND
             found = _Background(paint, z, colours)
-            if view.fixed:
-                self._backgrounds[key] = found
+            self._backgrounds[key] = found
         return found
 
     def _colours(self, paint: Singles) -> NDArray[np.uint8]:
         ids = np.rint(paint[:, 0] * _ID_SCALE).astype(np.intp)
-        lit = self._colour[ids] * (paint[:, 1:2] * _LIGHT_SCALE)
-        np.minimum(lit, 1.0, out=lit)
-        lit *= self._texture[ids]
-        colours: NDArray[np.uint8] = lit.astype(np.uint8)
-        return colours
+        return self._palette.shade(ids, paint[:, 1] * np.float32(_LIGHT_SCALE))
 
     def _draw(self, layer: _Layer, data: Any, view: CameraView, paint: Singles, z: Singles) -> None:
         T = view.T_base_cam
@@ -149,7 +147,7 @@ class RasterRenderer:
         # 2 H + 1 samples half a pixel apart, the outermost on the image border: sample 2 i + 1 is pixel i's centre.
         faces = layer.faces
         ahead = (layer.points - T[:3, 3].astype(np.float32)) @ T[:3, 2].astype(np.float32) > NEAR_M
-        if not ahead.all():  # the rasteriser does not clip at the camera's plane
+        if not ahead.all():
             faces = faces[ahead[faces].all(axis=1)]
         field_of_view = 2 * float(np.arctan((2 * view.height + 1) / (4 * view.K[1, 1])))
         self._cv2.triangleRasterize(

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from robot_io.sim.geometry import colours_of, visible_geoms
+
 Floats = NDArray[np.float64]
 BACKGROUND = (127, 126, 121)
 
@@ -36,3 +38,23 @@ class Lights:
         directions = np.where(self._directional[:, None], -self._direction, towards)
         strength = self._diffuse * np.where(self._directional, 1.0, spot)
         return np.vstack([directions, -camera_forward]).T, np.append(strength, self._head_diffuse)
+
+
+class Palette:
+    """Colours of the geoms of a scene; index 0 is nothing, index i + 1 is geom i."""
+
+    def __init__(self, model: Any) -> None:
+        self._colour = np.zeros((model.ngeom + 1, 3), np.float32)
+        self._texture = np.zeros((model.ngeom + 1, 3), np.float32)
+        self._texture[0] = 1.0
+        for geom in visible_geoms(model):
+            colour, texture = colours_of(model, geom)
+            self._colour[geom + 1], self._texture[geom + 1] = colour, texture * 255.0
+
+    def shade(self, index: NDArray[np.intp], light: NDArray[np.float32]) -> NDArray[np.uint8]:
+        """(N, 3) colours of (N,) palette indices under (N,) light; light saturates before the texture, as in OpenGL."""
+        lit = self._colour[index] * light[:, None]
+        np.minimum(lit, 1.0, out=lit)
+        lit *= self._texture[index]
+        colours: NDArray[np.uint8] = lit.astype(np.uint8)
+        return colours
