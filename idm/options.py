@@ -29,6 +29,9 @@ class ExtractorConfig(PluginConfig):
     grasp_tolerance_m: float = Field(0.01, gt=0, description="The same where the gripper closes.")
     close_ratio: float = Field(0.8, gt=0, lt=1, description="Share of the open level below which the gripper closes.")
     dig_m: float = Field(0.015, ge=0, description="How far below the lowest neighbouring frame the gripper closes.")
+    carry_share: float = Field(
+        1.0, ge=0, le=1, description="Share of the dig that the hand stays lower while it carries."
+    )
     floor_m: float | None = Field(0.0, description="Height below which no target lies, base frame.")
     dwell_s: float = Field(15 / 80, ge=0, description="Time to wait while the gripper closes.")
     overshoot_m: float = Field(0.05, ge=0, description="How far the last motion is carried on.")

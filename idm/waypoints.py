@@ -31,6 +31,8 @@ class WaypointRules:
         confirm: number of consecutive frames an event must show in (fewer only at the plan's end).
         look_ahead: frames after a close event in which the descent may still go on.
         dig_m: how far below the lowest neighbour the gripper closes.
+        carry_share: share of the dig by which the hand stays lower while it carries: what was grasped lower than shown
+            sits that much higher in the hand.
         floor_m: height below which no target lies, base frame; None for no floor.
         dwell_s, release_s, final_s: time at the closing, the opening and the last target.
         overshoot_m: how far the last motion is carried on.
@@ -43,6 +45,7 @@ class WaypointRules:
     confirm: int = 2
     look_ahead: int = 3
     dig_m: float = 0.015
+    carry_share: float = 1.0
     floor_m: float | None = 0.0
     dwell_s: float = 15 / 80
     release_s: float = 8 / 80
@@ -135,20 +138,25 @@ def plan_waypoints(position_m: Floats, opening: Floats, rules: WaypointRules) ->
     closing, opening_again = _frames_of_change(position_m, opening, rules)
     gripper = 0.0 if opening[0] < CLOSED_AT_START else 1.0
     rows: list[tuple[Floats, float, float, float, int]] = []
+    sunk = np.zeros(3)  # how much lower than shown the gripper closed, and so must carry
     for frame in range(1 if 0 not in closing else 0, len(position_m)):
-        target = position_m[frame]
+        target = position_m[frame] + sunk
         hold, tolerance = 0.0, rules.tolerance_m
         if frame in closing:
             target = _dug(position_m, frame, rules.dig_m)
+            if rules.floor_m is not None:
+                target[2] = max(target[2], rules.floor_m)
+            sunk = np.array([0.0, 0.0, rules.carry_share * (target[2] - position_m[frame, 2])])
             tolerance = rules.grasp_tolerance_m
             rows.append((target, gripper, 0.0, tolerance, frame))
             gripper, hold = 0.0, rules.dwell_s
         elif frame in opening_again:
             gripper, hold = 1.0, rules.release_s
+            sunk = np.zeros(3)
         rows.append((target, gripper, hold, tolerance, frame))
     beyond = _overshoot(position_m, rules.overshoot_m)
     if beyond is not None:
-        rows.append((beyond, gripper, 0.0, rules.tolerance_m, len(position_m) - 1))
+        rows.append((beyond + sunk, gripper, 0.0, rules.tolerance_m, len(position_m) - 1))
     return _assemble(rows, position_m[0], rules)
 
 
