@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +28,20 @@ def read_parquet(path: Path, *, row_group: int | None = None) -> Any:
     if not path.is_file():
         raise DataError(f"{path}: expected a Parquet file, found none.", "Restore it or record the set again.")
     try:
-        with pq.ParquetFile(path) as file:
+        stamp = path.stat()
+        with pq.ParquetFile(path, metadata=_footer(path, stamp.st_size, stamp.st_mtime_ns)) as file:
             return file.read() if row_group is None else file.read_row_group(row_group)
     except (pa.ArrowException, OSError, IndexError) as error:
         problem = f"{path}: expected a complete Parquet file, found a broken one ({error})."
         raise DataError(problem, "It was cut short or changed; restore it or record the set again.") from error
+
+
+@lru_cache(maxsize=8)
+def _footer(path: Path, size: int, changed_ns: int) -> Any:
+    """Footers of large sets take milliseconds to parse; size and time say whether the file is still the same."""
+    import pyarrow.parquet as pq
+
+    return pq.read_metadata(path)
 
 
 def read_info(root: Path) -> dict[str, Any]:
