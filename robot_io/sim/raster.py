@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cascade.contracts import ConfigError
 from robot_io.sim.geometry import TriangleMesh, is_moving, mesh_of, visible_geoms
 from robot_io.sim.raycast import RayRenderer
 from robot_io.sim.shading import BACKGROUND, Lights, Palette
@@ -76,6 +77,11 @@ class RasterRenderer:
     def __init__(self, model: Any, data: Any) -> None:
         import cv2
 
+        if not hasattr(cv2, "triangleRasterize"):
+            raise ConfigError(
+                f"renderer 'raster': expected OpenCV 5 or newer, found {cv2.__version__}.",
+                "Run pip install 'opencv-python>=5', or use the renderer 'ray'.",
+            )
         self._cv2 = cv2
         self._settings = cv2.TriangleRasterizeSettings()
         self._settings.setCullingMode(cv2.RASTERIZE_CULLING_NONE)

@@ -96,7 +96,7 @@ class SimRig:
         self._cameras = {name: SimCamera(self, name) for name in config.cameras}
         self._monitor = SimMonitor(self.world)
         self._renderer_name = resolve_renderer(config.renderer)
-        self._renderers: OrderedDict[str, tuple[Renderer, Mapping[str, tuple[int, ...]]]] = OrderedDict()
+        self._renderers: OrderedDict[str, tuple[Renderer, Mapping[str, tuple[int, ...]], Any]] = OrderedDict()
 
     @property
     def name(self) -> str:
@@ -178,19 +178,26 @@ class SimRig:
 
     def describe(self) -> Mapping[str, Any]:
         """Versions, renderer, seed, views and limits as JSON values."""
+        import cv2
+
         return {
             **self._config.model_dump(mode="json"),
             "renderer": self._renderer_name,
             "task": self.world.task or self._config.task,
             "seed": self.world.seed,
-            "versions": {name: version(name) for name in ("metaworld", "mujoco", "numpy", "opencv-python")},
+            "versions": {
+                "metaworld": version("metaworld"),
+                "mujoco": version("mujoco"),
+                "numpy": version("numpy"),
+                "opencv": cv2.__version__,
+            },
         }
 
     def draw(self, camera: str) -> CameraImage:
         """Draw one camera's image of the scene as it stands, without letting time pass."""
         config, world = self._config, self.world
         view = CameraView.of(world.model, world.data, camera, config.width, config.height)
-        renderer, names = self._renderers[world.task]
+        renderer, names, _ = self._renderers[world.task]
         picture: Picture = renderer.render(world.data, view, depth=config.depth, segmentation=config.segmentation)
         return CameraImage(
             rgb=picture.rgb,
@@ -207,10 +214,13 @@ class SimRig:
 
     def _begin_drawing(self) -> None:
         task, world = self.world.task, self.world
+        known = self._renderers.get(task)
+        if known is not None and known[2] is not world.model:  # the world has been built anew meanwhile
+            self._renderers.pop(task)[0].close()
         if task not in self._renderers:
             while len(self._renderers) >= _KEPT_RENDERERS[self._renderer_name]:
                 self._renderers.popitem(last=False)[1][0].close()
             renderer = make_renderer(self._renderer_name, world.model, world.data, self._config)
-            self._renderers[task] = (renderer, segment_names(world.model, task))
+            self._renderers[task] = (renderer, segment_names(world.model, task), world.model)
         self._renderers.move_to_end(task)
         self._renderers[task][0].begin(world.data)

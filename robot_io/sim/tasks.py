@@ -121,6 +121,7 @@ OBJECT_PARTS = {
 _STOP_WORDS = frozenset(
     "a an and at by for from in into it its of off on onto please the then there this to up with".split()  # noqa: SIM905
 )
+_SYNONYMS = {"shut": "close", "tap": "faucet", "wrench": "ring", "nut": "ring", "bookshelf": "shelf", "above": "top"}
 
 
 def check_task(task: str) -> str:
@@ -137,7 +138,8 @@ def check_task(task: str) -> str:
 
 def _words(text: str) -> frozenset[str]:
     found = re.findall(r"[a-z]+", text.lower())
-    return frozenset(w[:-1] if w.endswith("s") and len(w) > 3 else w for w in found if w not in _STOP_WORDS)
+    plain = (w[:-1] if w.endswith("s") and len(w) > 3 else w for w in found if w not in _STOP_WORDS)
+    return frozenset(_SYNONYMS.get(w, w) for w in plain)
 
 
 def _vocabulary() -> tuple[dict[str, frozenset[str]], dict[str, float]]:
@@ -162,7 +164,8 @@ def scene_for(instruction: str) -> str | None:
     for task, words in tasks.items():
         shared = sum(rarity[w] for w in asked & words)
         missing = sum(rarity[w] for w in _words(INSTRUCTIONS[task]) - asked)
-        scores[task] = shared - 0.3 * missing
+        foreign = sum(rarity.get(w, 0.0) for w in asked - words)  # words that belong to other tasks
+        scores[task] = shared - 0.3 * missing - 0.5 * foreign
     ranked = sorted(scores.items(), key=lambda item: -item[1])
     (best, first), (_, second) = ranked[0], ranked[1]
     return best if first > 1.5 and first - second > 0.3 else None

@@ -39,7 +39,7 @@ def test_depth_of_a_cube_lies_on_its_faces(shelf: SimRig, camera: str) -> None:
     cube = shelf.world.data.geom("objGeom")
     half = shelf.world.model.geom("objGeom").size
     points = (lift(image, image.mask("object")) - cube.xpos) @ cube.xmat.reshape(3, 3)
-    assert len(points) >= 10
+    assert len(points) >= 5
     assert np.abs(np.max(np.abs(points) - half, axis=1)).max() < 0.001
 
 

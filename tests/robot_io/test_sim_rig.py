@@ -210,6 +210,8 @@ def test_every_tasks_own_sentence_finds_its_scene(task: str) -> None:
         ("hammer in the nail", "hammer"),
         ("put the basketball through the hoop", "basketball"),
         ("place the blue cube on the shelf", "shelf-place"),
+        ("press down the button from above", "button-press-topdown"),
+        ("shut the tap", "faucet-close"),
         ("sing a song", None),
         ("press it", None),
     ],
