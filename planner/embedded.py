@@ -17,7 +17,7 @@ from planner.networks.autoencoder import LATENT_SPACE
 from planner.phrases import normalised
 from planner.sampling import integrate, noise, sigmas
 from planner.text import PhraseTable, TextEncoder, minilm
-from planner.weights import DEFAULT_WEIGHTS, PlannerWeights, load_weights
+from planner.weights import DEFAULT_WEIGHTS, SUMS, PlannerWeights, load_weights
 
 FAR_TEXT = 0.5  # cosine distance from all known wordings above which a plan is a guess
 
@@ -70,7 +70,7 @@ class EmbeddedPlanner:
             torch.set_num_threads(threads)
         place = choose_device(device)
         arithmetic = choose_dtype(dtype, place)
-        weights = load_weights(folder or DEFAULT_WEIGHTS, dtype=arithmetic, device=place)
+        weights = load_weights(_weights_folder(folder), dtype=arithmetic, device=place)
         return cls(
             weights, device=place, dtype=arithmetic, text=minilm(), camera=camera, steps=steps, readout=readout
         )
@@ -232,6 +232,14 @@ class _Decoder:
         frames = self._planner.decode(self._latents, self._pixels)
         self._ms["decode"] = _since(began)
         return frames
+
+
+def _weights_folder(folder: Path | None) -> Path:
+    """Return the folder of weights: the shipped one, the one given, or the one inside a training run's output."""
+    if folder is None:
+        return DEFAULT_WEIGHTS
+    inside = folder / "weights"
+    return inside if not (folder / SUMS).is_file() and inside.is_dir() else folder
 
 
 def _since(began: float) -> float:

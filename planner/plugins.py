@@ -58,7 +58,8 @@ class TrainerConfig(PluginConfig):
 
     minutes: TrainMinutes = Field(default_factory=TrainMinutes, description="wall-clock minutes of each stage")
     threads: int | None = Field(None, ge=1, description="CPU threads of torch; default: leave as they are")
-    batch: int = Field(32, ge=1, description="plans per step (frames per step for the auto-encoder)")
+    batch: int = Field(32, ge=1, description="plans per step")
+    autoencoder_batch: int = Field(12, ge=1, description="frames per step of the auto-encoder")
     learning_rate: float = Field(6e-4, gt=0, description="peak learning rate")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where to compute")
     seed: int = Field(0, description="seed of initial weights, order and noise")

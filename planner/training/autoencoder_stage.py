@@ -23,8 +23,8 @@ HELD_OUT_FRAMES = 192
 class AutoencoderStage:
     """Loss and measurement of the auto-encoder."""
 
-    def __init__(self, context: TrainingContext, width: int) -> None:
-        self._context = context
+    def __init__(self, context: TrainingContext, width: int, batch: int) -> None:
+        self._context, self._batch = context, batch
         self.network = nn.ModuleDict({"autoencoder": FrameAutoencoder(width=width), "reader": HandReader()}).to(
             device=context.device, memory_format=torch.channels_last
         )
@@ -33,7 +33,7 @@ class AutoencoderStage:
 
     def loss(self) -> tuple[Tensor, Mapping[str, float]]:
         """Return the loss of a random batch of frames."""
-        frames, first, uv, opening = self._draw(self._context.batch, self._training, jitter=True)
+        frames, first, uv, opening = self._draw(self._batch, self._training, jitter=True)
         autoencoder: Any = self.network["autoencoder"]
         reader: Any = self.network["reader"]
         with self._context.autocast():
@@ -117,7 +117,7 @@ class AutoencoderStage:
     def _weight(self, frames: Tensor, first: Tensor, uv: Tensor) -> Tensor:
         weight = 1 + (MOVING_WEIGHT - 1) * moving(frames, first)
         grid = coordinates(*frames.shape[2:], frames)
-        near = ((grid - uv[:, :, None, None]).norm(dim=1, keepdim=True) < HAND_RADIUS).float()
+        near = ((grid - uv[:, :, None, None]).square().sum(1, keepdim=True) < HAND_RADIUS**2).float()
         return torch.maximum(weight, HAND_WEIGHT * near)
 
 

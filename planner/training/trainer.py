@@ -114,7 +114,7 @@ class _Run:
     def go(self) -> dict[str, Any]:
         """Run the stages that are not done and export the weights."""
         minutes, rate = self.options.minutes, self.options.learning_rate
-        coder_stage = AutoencoderStage(self.context, self.options.autoencoder_width)
+        coder_stage = AutoencoderStage(self.context, self.options.autoencoder_width, self.options.autoencoder_batch)
         coder: Any = coder_stage.network
         if self.initial is not None:
             coder["autoencoder"].load_state_dict(self.initial.autoencoder.state_dict())

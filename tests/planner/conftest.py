@@ -87,3 +87,45 @@ def observe(episode: Episode, index: int = 0) -> Observation:
 @pytest.fixture(scope="session")
 def observe_episode():
     return observe
+
+
+def tiny_weights(seed: int = 0):
+    """Random weights of the right form: what they imagine is nonsense, but all of the path is real."""
+    import torch
+
+    from planner.networks.autoencoder import FrameAutoencoder
+    from planner.networks.readout import LatentReadout
+    from planner.networks.unet import PlanUNet
+    from planner.phrases import normalised
+    from planner.text import PhraseTable
+    from planner.weights import PlannerWeights, Scales, Settings
+
+    torch.manual_seed(seed)
+    unet = PlanUNet(width=16, condition=32, stem=16, points=4, tasks=2)
+    for parameter in unet.parameters():  # layers that begin at zero would make every plan the same
+        if not parameter.any():
+            torch.nn.init.normal_(parameter, std=0.05)
+    rng = np.random.default_rng(0)
+    rows = rng.standard_normal((2, 384)).astype(np.float32)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)
+    table = PhraseTable({normalised(p): r for p, r in zip(INSTRUCTIONS.values(), rows, strict=True)})
+    eight = (0.0,) * 8, (1.0,) * 8
+    scales = Scales(*eight, *eight, (0.0, 0.6, 0.1), (0.1, 0.1, 0.1), 0.7, 0.3)
+    settings = Settings("corner", SIZE, 16, 1, scales, tuple(INSTRUCTIONS), provenance={"data": "none"})
+    return PlannerWeights(FrameAutoencoder(width=16), unet, LatentReadout(width=8), table, settings, "")
+
+
+@pytest.fixture(scope="session")
+def weights_folder(tmp_path_factory):
+    from planner.training.card import model_card
+    from planner.weights import save_weights
+
+    folder = tmp_path_factory.mktemp("weights") / "embedded"
+    weights = tiny_weights()
+    save_weights(weights, folder, card=model_card(weights.settings))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def random_weights():
+    return tiny_weights()
