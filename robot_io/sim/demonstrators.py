@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cascade.contracts import DemoStep, IncompatibleError, Rig
+from cascade.contracts import DataError, DemoStep, IncompatibleError, Rig
 from robot_io.sim.arm import GAIN, quaternion_of
 from robot_io.sim.config import ExpertConfig
 from robot_io.sim.rig import SimRig
@@ -18,8 +18,15 @@ from robot_io.sim.world import HORIZON
 Floats = NDArray[np.float64]
 
 
-def simulated(rig: Rig) -> SimRig:
-    """Return `rig` when it is the simulated one; raises IncompatibleError otherwise."""
+def simulated(rig: Rig, every: int) -> SimRig:
+    """Return `rig` when it is the simulated one.
+
+    Raises:
+        IncompatibleError: it is another rig.
+        DataError: `every` is not positive.
+    """
+    if every < 1:
+        raise DataError(f"demonstrate: expected every >= 1, found {every}.")
     if not isinstance(rig, SimRig):
         raise IncompatibleError(
             f"demonstrator: expected the simulated rig, found {rig.name!r}.", "Run it with the rig 'sim'."
@@ -60,7 +67,7 @@ class ScriptedExpert:
 
     def demonstrate(self, rig: Rig, *, task: str, seed: int, every: int = 1) -> Iterator[DemoStep]:
         """Reset the rig to (task, seed) and solve the task; images on every `every`-th step."""
-        sim = simulated(rig)
+        sim = simulated(rig, every)
         sim.reset(task=task, seed=seed)
         policy = _policy(sim.world.task)
         noise = np.random.default_rng([seed, 7])

@@ -44,7 +44,7 @@ class TaskAgnosticPlay:
 
     def demonstrate(self, rig: Rig, *, task: str, seed: int, every: int = 1) -> Iterator[DemoStep]:
         """Reset the rig to (task, seed) and play; the seed decides the layout and every motion."""
-        sim = simulated(rig)
+        sim = simulated(rig, every)
         sim.reset(task=task, seed=seed)
         player = _Player(
             sim, np.random.default_rng([seed, zlib.crc32(sim.world.task.encode())]), self._config.aim_noise_m

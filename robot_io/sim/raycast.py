@@ -44,8 +44,12 @@ class RayRenderer:
         ids, distance = np.full(h * w, -1, np.int32), np.zeros(h * w)
         groups = np.array([g in VISIBLE_GROUPS for g in range(6)], np.uint8)
         origin = np.array(view.T_base_cam[:3, 3])
-        unit = np.ascontiguousarray(rays / length[:, None]).ravel()
-        mujoco.mj_multiRay(self._model, data, origin, unit, groups, 1, -1, ids, distance, h * w, FAR_M)
+        unit = np.ascontiguousarray(rays / length[:, None])
+        if view.fixed:
+            mujoco.mj_multiRay(self._model, data, origin, unit.ravel(), groups, 1, -1, ids, distance, h * w, FAR_M)
+        else:  # close to long geoms MuJoCo 3.3.0's multi-ray drops parts of them; single rays do not
+            for i, ray in enumerate(unit):
+                distance[i] = mujoco.mj_ray(self._model, data, origin, ray, groups, 1, -1, ids[i : i + 1])
         z = np.where(ids >= 0, distance / length, np.nan)
         points = (origin + rays * z[:, None]).reshape(h, w, 3)
         light = self._light(data, view, points, ids.reshape(h, w))

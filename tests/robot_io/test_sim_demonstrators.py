@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cascade.contracts import IncompatibleError
+from cascade.contracts import DataError, IncompatibleError
 from robot_io.sim.plugins import EXPERT, PLAY
 from robot_io.sim.rig import SimRig
 from robot_io.sim.tasks import METAWORLD_11
@@ -61,6 +61,11 @@ def test_play_goes_everywhere_and_uses_all_openings(rig: SimRig) -> None:
     assert (opening < 0.4).mean() > 0.1
     assert (opening > 0.9).mean() > 0.1
     assert ((opening > 0.45) & (opening < 0.85)).mean() > 0.05
+
+
+def test_images_on_every_zeroth_step_are_refused(rig: SimRig) -> None:
+    with pytest.raises(DataError, match="every"):
+        next(EXPERT.build(EXPERT.config()).demonstrate(rig, task="hammer", seed=0, every=0))
 
 
 def test_demonstrators_need_the_simulated_rig() -> None:
