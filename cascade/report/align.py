@@ -1,4 +1,4 @@
-"""Which imagined moment belongs to which executed one: exact dynamic time warping of end-effector paths.
+"""Which imagined moment belongs to which executed one: exact dynamic time warping of paths, or of the pictures.
 
 The method is Sakoe and Chiba, "Dynamic programming algorithm optimization for spoken word recognition", 1978, without
 a band: paths here are tens of frames by hundreds of steps, so the exact answer costs milliseconds.
@@ -14,6 +14,7 @@ from cascade.contracts.keyframes import OPENING_WEIGHT_M
 
 Floats = NDArray[np.float64]
 Indices = NDArray[np.int64]
+THUMBNAIL_PX = 32
 
 
 def warp(imagined: Floats, executed: Floats, *, open_end: bool = False) -> tuple[Indices, Indices]:
@@ -37,7 +38,7 @@ def warp(imagined: Floats, executed: Floats, *, open_end: bool = False) -> tuple
         raise DataError("warp: expected at least one point on each path, found an empty one.")
     if not (np.isfinite(imagined).all() and np.isfinite(executed).all()):
         raise DataError("warp: expected finite points, found NaN or infinite ones.")
-    total = _accumulate(np.linalg.norm(imagined[:, None] - executed[None], axis=-1))
+    total = _accumulate(np.stack([np.linalg.norm(executed - point, axis=1) for point in imagined]))
     # Ties go to the latest frame, so that a plan that ends standing still is shown to its end.
     last = len(imagined) - 1 - int(total[::-1, -1].argmin()) if open_end else len(imagined) - 1
     return _trace(total, last)
@@ -99,6 +100,30 @@ def frame_of_each_step(
         if both and len(imagined_opening) == len(a) and len(executed_opening) == len(b):
             a = np.column_stack([a, OPENING_WEIGHT_M * imagined_opening])
             b = np.column_stack([b, OPENING_WEIGHT_M * executed_opening])
+    return _nearest_partners(a, b, open_end=open_end)
+
+
+def frame_of_each_picture(
+    imagined: NDArray[np.uint8], executed: NDArray[np.uint8], *, open_end: bool = False
+) -> Indices:
+    """Return (N,) index of the imagined frame shown beside each executed picture, when no path was read in the plan.
+
+    Args:
+        imagined: (T, H, W, 3) frames of the plan.
+        executed: (N, H, W, 3) pictures of the same size, through the same camera.
+        open_end: the execution was cut off before the plan's end.
+    """
+    return _nearest_partners(_thumbnails(imagined), _thumbnails(executed), open_end=open_end)
+
+
+def _thumbnails(frames: NDArray[np.uint8]) -> Floats:
+    import cv2
+
+    small = [cv2.resize(frame, (THUMBNAIL_PX, THUMBNAIL_PX), interpolation=cv2.INTER_AREA) for frame in frames]
+    return np.stack(small).reshape(len(frames), -1).astype(np.float64)
+
+
+def _nearest_partners(a: Floats, b: Floats, *, open_end: bool) -> Indices:
     i, j = warp(a, b, open_end=open_end)
     frames = np.empty(len(b), dtype=np.int64)
     for step in range(len(b)):

@@ -54,8 +54,6 @@ def encode_sheets(frames: Frames, *, quality: int) -> Sheets:
         frames: the frames.
         quality: 1..100, WebP's lossy quality.
     """
-    import cv2
-
     count, height, width = frames.shape[:3]
     sources = []
     for first in range(0, count, COLUMNS * ROWS):
@@ -65,11 +63,18 @@ def encode_sheets(frames: Frames, *, quality: int) -> Sheets:
         for index, frame in enumerate(part):
             v, u = index // COLUMNS * height, index % COLUMNS * width
             sheet[v : v + height, u : u + width] = frame
-        done, data = cv2.imencode(".webp", sheet[..., ::-1], [cv2.IMWRITE_WEBP_QUALITY, quality])
-        if not done:
-            raise DataError("report: expected OpenCV to write WebP, found that it cannot.", "Reinstall opencv-python.")
-        sources.append("data:image/webp;base64," + base64.b64encode(data.tobytes()).decode("ascii"))
+        sources.append(data_uri(sheet, quality=quality))
     return Sheets(width, height, count, tuple(sources))
+
+
+def data_uri(image: Frames, *, quality: int) -> str:
+    """Return one (H, W, 3) uint8 RGB image as a WebP data URI."""
+    import cv2
+
+    done, data = cv2.imencode(".webp", image[..., ::-1], [cv2.IMWRITE_WEBP_QUALITY, quality])
+    if not done:
+        raise DataError("report: expected OpenCV to write WebP, found that it cannot.", "Reinstall opencv-python.")
+    return "data:image/webp;base64," + base64.b64encode(data.tobytes()).decode("ascii")
 
 
 def fit(frames: Frames, *, largest: int = LARGEST_SIDE) -> Frames:

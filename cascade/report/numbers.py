@@ -137,6 +137,12 @@ def outcome_of(facts: Mapping[str, Any]) -> str:
     return outcome if outcome in OUTCOME_WORDS else "unknown"
 
 
+def failure_stage(facts: Mapping[str, Any]) -> str:
+    """Return the stage at fault, or nothing when none is."""
+    stage = str(facts.get("failure_stage") or "")
+    return "" if stage == "none" else stage
+
+
 def _stage_name(row: Row) -> str:
     name = str(row.get("stage", "other"))
     return "gate" if name.startswith("gate") else name  # the gate looks at plans and at chunks

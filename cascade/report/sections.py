@@ -32,7 +32,7 @@ def number(value: float, digits: int = 4) -> str:
     if not np.isfinite(value):
         return "∞" if value > 0 else "−∞" if value < 0 else "–"
     if value and not 1e-4 <= abs(value) < 1e7:
-        return f"{value:.{digits - 1}e}".replace("-", "−")
+        return f"{value:.{min(digits - 1, 1) if abs(value) < 1 else digits - 1}e}".replace("-", "−")
     whole = len(str(int(abs(value))))
     if not int(abs(value)):
         whole = 0 if abs(value) >= 0.1 or not value else int(np.floor(np.log10(abs(value)))) + 1
@@ -63,10 +63,13 @@ def tiles(run: RunRecord, distance_m: NDArray[np.float64]) -> str:
         cells.append(
             (f"{np.median(known) * 1000:.0f} mm", f"from the imagined path, at most {known.max() * 1000:.0f} mm")
         )
-    times = {time.stage: time for time in stage_times(run.events)}
-    thought = [times[name].p50_ms for name in ("plan", "decode", "readout", "extract") if name in times]
-    if thought:
-        cells.append((milliseconds(sum(thought)), "from image to targets: plan, decode, read, extract"))
+    thinking: dict[int, float] = {}
+    for stage, plan, ms in stage_samples(run.events):
+        if stage in ("plan", "decode", "readout", "extract") and plan >= 0:
+            thinking[plan] = thinking.get(plan, 0.0) + ms
+    if thinking:
+        median = float(np.median(list(thinking.values())))
+        cells.append((milliseconds(median), "of thinking per plan: plan, decode, read, extract"))
     checks = [check for table in gate_tables(run.events) for check in table.checks]
     if checks:
         broken = sum(not check.held for check in checks)

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cascade.report.numbers import count, gate_tables, outcome_of, stage_times, verdict_words
+from cascade.report.numbers import count, failure_stage, gate_tables, outcome_of, stage_times, verdict_words
 from cascade.report.run_folder import read_facts, read_rows
 
 if TYPE_CHECKING:
@@ -53,11 +53,11 @@ def _about(facts: Mapping[str, Any], events: list[Mapping[str, Any]]) -> str:
     parts = [f"{name} {facts[name]}" for name in ("task", "seed", "recipe", "planner") if facts.get(name) is not None]
     tables = gate_tables(events)
     refused = sum(table.verdict == "reject" for table in tables)
-    parts.append(f"{count(events, 'plan')} plans, {count(events, 'chunk')} chunks")
+    parts += [f"{n} {kind}{'' if n == 1 else 's'}" for kind in ("plan", "chunk") for n in (count(events, kind),)]
     if tables:
         parts.append(f"gate refused {refused} of {len(tables)}" if refused else f"gate passed {len(tables)}")
-    if facts.get("failure_stage"):
-        parts.append(f"stage at fault: {facts['failure_stage']}")
+    if failure_stage(facts):
+        parts.append(f"stage at fault: {failure_stage(facts)}")
     return " · ".join(parts)
 
 

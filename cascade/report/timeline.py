@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cascade.contracts import DataError, VideoPlan
-from cascade.report.align import by_time_fraction, frame_of_each_step
+from cascade.report.align import by_time_fraction, frame_of_each_picture, frame_of_each_step
+from cascade.report.images import as_plan_sees
 from cascade.report.run_folder import RunRecord
 
 Floats = NDArray[np.float64]
@@ -25,15 +26,13 @@ class ImaginedPath:
     Attributes:
         position_m: (P, 3) points in the base frame, P may be 0.
         opening: (P,) gripper opening 0..1.
-        std_m: (P,) calibrated standard deviation per axis, or None.
-        frame: (P,) plan frame of each point.
+        read: whether the points were read in the plan's frames, one per frame (else they are targets).
         source: who read it, in words.
     """
 
     position_m: Floats
     opening: Floats
-    std_m: Floats | None
-    frame: Indices
+    read: bool
     source: str
 
 
@@ -46,6 +45,7 @@ class Timeline:
         row: (M,) row of the trajectory, -1 where there is none.
         executed: (M,) frame of the executed video, -1 where there is none.
         plan, frame: (M,) plan index and its frame, -1 where there is no plan.
+        point: (M,) point of the plan's imagined path, -1 where there is none.
         alignment: how imagined and executed were matched, in words.
     """
 
@@ -55,6 +55,7 @@ class Timeline:
     executed: Indices
     plan: Indices
     frame: Indices
+    point: Indices
     alignment: str
 
     def __len__(self) -> int:
@@ -70,18 +71,15 @@ def imagined_path(run: RunRecord, index: int) -> ImaginedPath:
         return ImaginedPath(
             position_m=np.asarray(reading.position_m),
             opening=np.asarray(reading.opening),
-            std_m=np.asarray(reading.position_std_m),
-            frame=np.arange(len(reading.position_m), dtype=np.int64),
+            read=True,
             source=f"read from the plan by {reading.source}",
         )
     chunks = [run.chunks[number] for number in run.chunks_of(index) if len(run.chunks[number].position_m)]
     if not chunks:
-        empty = np.zeros(0)
-        return ImaginedPath(np.zeros((0, 3)), empty, None, empty.astype(np.int64), "unknown")
+        return ImaginedPath(np.zeros((0, 3)), np.zeros(0), False, "unknown")
     position = np.concatenate([chunk.position_m for chunk in chunks])
     opening = np.concatenate([_padded(chunk.gripper, len(chunk.position_m)) for chunk in chunks])
-    frames = len(plan) if plan is not None else len(position)
-    return ImaginedPath(position, opening, None, by_time_fraction(frames, len(position)), "targets of its chunks")
+    return ImaginedPath(position, opening, False, "targets of its chunks")
 
 
 def build_timeline(run: RunRecord) -> Timeline:
@@ -116,28 +114,51 @@ def _executed_timeline(run: RunRecord, executed: Indices, step: Indices) -> Time
         plan = track.plan[row]
         t_s = np.where(np.isfinite(track.t_s[row]) & (step > 0), track.t_s[row], t_s)
         follows = np.any([run.rows_of(int(index)) for index in np.unique(plan)], axis=0)[row]
-    frame, ways = np.full(len(step), -1, dtype=np.int64), set()
+    frame, point, ways = np.full(len(step), -1, dtype=np.int64), np.full(len(step), -1, dtype=np.int64), set()
     for index in np.unique(plan):
         moments = np.flatnonzero((plan == index) & follows)
         if int(index) in run.plans and len(moments):
-            frame[moments], way = _frames_beside(run, int(index), row[moments])
+            frame[moments], way = _frames_beside(run, int(index), row[moments], executed[moments])
             ways.add(way)
+        if len(moments):
+            point[moments] = _points_beside(run, int(index), row[moments], frame[moments])
     t_s = np.maximum.accumulate(t_s)
-    return Timeline(t_s, step, row, executed, plan, frame, " and ".join(sorted(ways)) or "nothing")
+    return Timeline(t_s, step, row, executed, plan, frame, point, " and ".join(sorted(ways)) or "nothing")
 
 
-def _frames_beside(run: RunRecord, index: int, rows: Indices) -> tuple[Indices, str]:
+def _frames_beside(run: RunRecord, index: int, rows: Indices, executed: Indices) -> tuple[Indices, str]:
     plan, path, track = run.plans[index], imagined_path(run, index), run.trajectory
-    if len(path.position_m) > 1 and len(track) and np.ptp(path.position_m, axis=0).max() > 0:
-        points = frame_of_each_step(
+    open_end = not _ran_to_its_end(run, index)
+    if path.read and len(track) and np.ptp(path.position_m, axis=0).max() > 0:
+        frames = frame_of_each_step(
             path.position_m,
             track.measured_m[rows],
             imagined_opening=path.opening,
             executed_opening=track.opening[rows],
-            open_end=not _ran_to_its_end(run, index),
+            open_end=open_end,
         )
-        return np.clip(path.frame[points], 0, len(plan) - 1), "path and gripper (dynamic time warping)"
-    return by_time_fraction(len(plan), len(rows)), "share of time, since no path is known"
+        return np.clip(frames, 0, len(plan) - 1), "path and gripper (dynamic time warping)"
+    if (executed >= 0).all():
+        pictures = as_plan_sees(run.executed[executed], plan.transform)
+        return frame_of_each_picture(plan.frames, pictures, open_end=open_end), "their pixels (dynamic time warping)"
+    return by_time_fraction(len(plan), len(rows)), "share of time, since neither path nor pictures are known"
+
+
+def _points_beside(run: RunRecord, index: int, rows: Indices, frames: Indices) -> Indices:
+    """Return the point of the imagined path for each moment: that of the frame, or the target that was active."""
+    path, track = imagined_path(run, index), run.trajectory
+    if path.read:
+        return frames
+    point = np.full(len(rows), -1, dtype=np.int64)
+    if not len(track):
+        return point
+    first = 0
+    for number in run.chunks_of(index):
+        size = len(run.chunks[number].position_m)
+        mine = (track.chunk[rows] == number) & (size > 0)
+        point[mine] = first + np.clip(track.target[rows][mine], 0, max(size - 1, 0))
+        first += size
+    return point
 
 
 def _ran_to_its_end(run: RunRecord, index: int) -> bool:
@@ -156,7 +177,10 @@ def _plans_only(run: RunRecord) -> Timeline:
     none = np.full(len(pairs), -1, dtype=np.int64)
     first: VideoPlan | None = next(iter(run.plans.values()), None)
     dt = (first.frame_dt_s if first is not None else None) or 1 / PREVIEW_HZ
-    return Timeline(np.arange(len(pairs), dtype=np.float64) * dt, none, none, none, plan, frame, "nothing was executed")
+    t_s = np.arange(len(pairs), dtype=np.float64) * dt
+    read = [imagined_path(run, int(index)).read for index in plan]
+    point = np.where(read, frame, -1).astype(np.int64) if len(pairs) else none
+    return Timeline(t_s, none, none, none, plan, frame, point, "nothing was executed")
 
 
 def _padded(values: Floats, count: int) -> Floats:

@@ -69,7 +69,7 @@
     $("clock").innerHTML = "";
     $("clock").append(time, Object.assign(document.createElement("small"), { textContent: step >= 0 ? `step ${step}, ${at + 1} of ${last + 1}` : `${at + 1} of ${last + 1}` }));
     $("scrub").setAttribute("aria-valuetext", `${time}, imagined frame ${frame}, control step ${step}`);
-    const dots = { imagined: plan && plan.path[plan.point[frame]], measured: data.measured[row] };
+    const dots = { imagined: plan && plan.path[moments.point[at]], measured: data.measured[row] };
     for (const chart of document.querySelectorAll(".projection")) {
       const [a, b] = chart.dataset.axes, [u0, u, v0, v] = chart.dataset.map.split(" ").map(Number);
       for (const kind of ["imagined", "measured"]) place(chart.querySelector(".cursor." + kind), dots[kind], (p) => [u0 + u * p[a], v0 + v * p[b]]);
@@ -134,7 +134,7 @@
   // --- end-effector path in 3-D -----------------------------------------------------------------------------------
   function view3d(canvas) {
     const pen = canvas.getContext("2d"), [low, high] = data.bounds, centre = low.map((l, i) => (l + high[i]) / 2);
-    const size = Math.hypot(...low.map((l, i) => high[i] - l)), home = { yaw: -2.2, pitch: 0.5, zoom: 1 };
+    const size = Math.hypot(...low.map((l, i) => high[i] - l)), home = { yaw: data.yaw, pitch: 0.5, zoom: 1 };
     let view = { ...home }, dots = {}, plan = -1;
     const floor = (p) => [p[0], p[1], low[2]];
 
@@ -245,6 +245,7 @@
       const step = ((event.clientX - box.left) * (chart.viewBox.baseVal.width / box.width) - u0) / u;
       show(moments.step.reduce((best, value, i) => (Math.abs(value - step) < Math.abs(moments.step[best] - step) ? i : best), 0));
     });
+    for (const still of document.querySelectorAll(".strip button")) still.addEventListener("click", () => { play(false); show(Number(still.dataset.moment)); });
     const copy = $("copy");
     if (copy) copy.addEventListener("click", async () => {
       try { await navigator.clipboard.writeText($("command").textContent); copy.textContent = "Copied"; } catch { getSelection().selectAllChildren($("command")); copy.textContent = "Selected"; }

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from cascade.contracts import DataError
-from cascade.report.align import by_time_fraction, frame_of_each_step, warp
+from cascade.report.align import by_time_fraction, frame_of_each_picture, frame_of_each_step, warp
 
 numbers = st.floats(-1, 1, allow_nan=False, width=32)
 
@@ -106,3 +106,16 @@ def test_without_a_path_both_run_evenly() -> None:
     assert (frames[0], frames[-1]) == (0, 16)
     assert (np.diff(frames) >= 0).all()
     assert len(by_time_fraction(5, 1)) == 1
+
+
+def test_pictures_align_when_no_path_was_read() -> None:
+    def picture(at: int) -> np.ndarray:
+        image = np.zeros((64, 64, 3), dtype=np.uint8)
+        image[20:36, at : at + 16] = (200, 30, 30)
+        return image
+
+    imagined = np.stack([picture(at) for at in (0, 12, 24, 36, 48)])
+    executed = np.stack([picture(at) for at in (0, 0, 1, 12, 13, 24, 36, 36, 36, 48)])
+    frames = frame_of_each_picture(imagined, executed)
+    np.testing.assert_array_equal(frames, [0, 0, 0, 1, 1, 2, 3, 3, 3, 4])
+    assert frame_of_each_picture(imagined, executed[:6], open_end=True)[-1] == 2
