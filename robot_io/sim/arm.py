@@ -49,8 +49,9 @@ class SimArm:
     """Meta-World's Sawyer: a proportional position controller on its hand, and a gripper driven by force.
 
     Meta-World holds the orientation of the hand. A target's rotation is accepted when it is within
-    `limits.max_rotation_rad` of the present one and has no further effect. The gripper's opening becomes a force,
-    0 closing fully, 1 opening fully, 0.5 none; so a gripper told to close holds what is between its fingers.
+    `limits.max_rotation_rad` of the held one (not of the measured one, which tilts in contact) and has no further
+    effect. The gripper's opening becomes a force, 0 closing fully, 1 opening fully, 0.5 none; so a gripper told to
+    close holds what is between its fingers.
     """
 
     def __init__(self, world: World, limits: Limits) -> None:
@@ -101,10 +102,10 @@ class SimArm:
     def send(self, target: Floats, gripper: float) -> Floats:
         """Accept one target (7,) xyz [m] + quaternion wxyz for the point between the fingers, and an opening 0..1.
 
-        Returns the target as sent: inside the workspace, with the present orientation.
+        Returns the target as sent: inside the workspace, with the held orientation.
 
         Raises:
-            DataError: NaN, wrong shape, or a rotation farther than `max_rotation_rad` from the present one.
+            DataError: NaN, wrong shape, or a rotation farther than `max_rotation_rad` from the held one.
         """
         asked = np.asarray(target, dtype=np.float64)
         if asked.shape != (7,):
@@ -115,13 +116,13 @@ class SimArm:
             raise DataError(f"arm.send: expected a gripper opening in 0..1, found {gripper:.3g}.")
         if abs(np.linalg.norm(asked[3:]) - 1) > 1e-2:
             raise DataError("arm.send: expected a unit quaternion wxyz in target[3:].")
-        R = self._world.T_base_ee[:3, :3]
+        R = rotation_of(self._world.held_quaternion)
         angle = float(np.arccos(np.clip(((rotation_of(asked[3:]) * R).sum() - 1) / 2, -1.0, 1.0)))
         if angle > self._limits.max_rotation_rad:
             raise DataError(
-                f"arm.send: expected a rotation within {self._limits.max_rotation_rad:.2f} rad of the present one, "
+                f"arm.send: expected a rotation within {self._limits.max_rotation_rad:.2f} rad of the held one, "
                 f"found {angle:.2f} rad.",
-                "Meta-World holds the hand's orientation: send the present one.",
+                "Meta-World holds the hand's orientation: send the one it begins with.",
             )
         position = np.clip(asked[:3], self._limits.workspace_m[0], self._limits.workspace_m[1])
         self._gripper = float(np.clip(gripper, 0.0, 1.0))

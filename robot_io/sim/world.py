@@ -113,6 +113,11 @@ class World:
         return T
 
     @property
+    def held_quaternion(self) -> Floats:
+        """(4,) orientation wxyz that Meta-World holds the hand to; in contact the hand itself tilts away from it."""
+        return np.array(self.data.mocap_quat[0], dtype=np.float64)
+
+    @property
     def opening(self) -> float:
         """Gripper opening 0..1: the distance of the fingers over 10 cm."""
         data = self.data

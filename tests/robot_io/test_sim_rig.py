@@ -231,3 +231,16 @@ def test_quaternions_and_rotations_agree(values: list[float]) -> None:
     R = rotation_of(q)
     np.testing.assert_allclose(R @ R.T, np.eye(3), atol=1e-9)
     assert abs(quaternion_of(R) @ q) == pytest.approx(1.0, abs=1e-6)
+
+
+def test_a_tilted_hand_does_not_refuse_the_orientation_it_is_held_to(rig: SimRig) -> None:
+    rig.reset(task="basketball", seed=303)
+    start = rig.observe().arm
+    level = quaternion_of(start.T_base_ee[:3, :3])
+    for goal in ([0.4, 0.9, 0.3], [-0.4, 0.5, 0.05]):
+        for _ in range(60):
+            rig.arm.send(np.r_[goal, level], 0.0)
+            rig.clock.tick()
+    turned = np.array([level[0], -level[1], level[3], -level[2]])
+    with pytest.raises(DataError, match="held one"):
+        rig.arm.send(np.r_[start.position_m, turned / np.linalg.norm(turned)], 0.0)
