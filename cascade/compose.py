@@ -93,15 +93,19 @@ def execute(
 def _recorded(
     run: RunConfig, rig: Rig, stages: Stages, recorder: RunRecorder, listener: Recorder | None, stop: StopRequest
 ) -> EpisodeResult:
-    result = run_episode(
-        rig,
-        stages,
-        instruction=run.instruction,
-        task=run.task,
-        seed=run.seed,
-        recorder=Both(recorder, listener) if listener is not None else recorder,
-        stop=stop,
-    )
+    try:
+        result = run_episode(
+            rig,
+            stages,
+            instruction=run.instruction,
+            task=run.task,
+            seed=run.seed,
+            recorder=Both(recorder, listener) if listener is not None else recorder,
+            stop=stop,
+        )
+    except BaseException:
+        recorder.close()  # the record itself cannot be written, as on a full disk; the arm holds
+        raise
     stop.finishing = True
     recorder.finish(
         outcome=result.outcome,

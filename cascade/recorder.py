@@ -78,7 +78,7 @@ class RunRecorder:
         self._every = video_every
         self._fps = control_hz / video_every
         self._began = perf_counter()
-        self._files: dict[str, IO[str]] = {}
+        self._files: dict[str, IO[bytes]] = {}
         self._video: VideoWriter | None = None
         self._frames = 0
         self._facts: dict[str, Any] = {
@@ -152,15 +152,22 @@ class RunRecorder:
     def finish(self, **facts: Any) -> None:
         """Close all files and write the outcome to run.json; never hides the outcome behind a writing error."""
         try:
-            if self._video is not None:
-                self._video.close()
-                self._video = None
+            self.close()
         finally:
+            self._facts.update(status="done", ended=_now(), **facts)
+            self._write_facts()
+
+    def close(self) -> None:
+        """Close all files as they are; what was written so far can be read."""
+        try:
+            if self._video is not None:
+                with self._writing():
+                    self._video.close()
+        finally:
+            self._video = None
             for file in self._files.values():
                 file.close()
             self._files.clear()
-            self._facts.update(status="done", ended=_now(), **facts)
-            self._write_facts()
 
     def update(self, **facts: Any) -> None:
         """Add facts to run.json."""
@@ -187,9 +194,9 @@ class RunRecorder:
         with self._writing():
             file = self._files.get(name)
             if file is None:
-                file = self._files[name] = (self.folder / name).open("a", encoding="utf-8")
-            file.write(json.dumps(row, default=_json) + "\n")
-            file.flush()
+                # Unbuffered: what is written is in the file, and a failed write leaves nothing to fail again.
+                file = self._files[name] = (self.folder / name).open("ab", buffering=0)
+            file.write(json.dumps(row, default=_json).encode() + b"\n")
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
