@@ -192,6 +192,8 @@ def show(document: dict[str, Any]) -> None:
         f"{where['processor']}, {where['cores']} cores, {where['threads']} threads, load {where['load_average_1min']}, "
         f"torch {where['torch']}"
     )
+    if where["load_average_1min"] > where["cores"]:
+        print("The machine was busy with other things: these figures are not worth quoting.")
     print(f"p50 / p95 in ms of {document['repeats']} replans each")
     print(f"a sentence never seen before adds {document['text_first_time_ms']:.1f} ms, once\n")
     print("steps  " + "".join(f"{stage:>16}" for stage in STAGES))
