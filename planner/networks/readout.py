@@ -26,7 +26,7 @@ class Reading:
 class LatentReadout(ModelMixin, ConfigMixin):  # type: ignore[misc]
     """A small network over single latent frames, then over time."""
 
-    @register_to_config
+    @register_to_config  # type: ignore[untyped-decorator]
     def __init__(self, channels: int = 8, width: int = 48, points: int = 16, hidden: int = 128) -> None:
         super().__init__()
         self.enter = nn.Conv2d(2 * channels + 2, width, 3, padding=1)

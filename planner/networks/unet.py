@@ -11,7 +11,7 @@ from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
-from planner.networks.layers import Attention, FilmBlock, coordinates, soft_argmax, time_features
+from planner.networks.layers import Attention, FilmBlock, coordinates, silence, soft_argmax, time_features
 
 
 @dataclass(frozen=True)
@@ -53,13 +53,12 @@ class Sketch(nn.Module):
         )
         self.path = nn.Linear(512, frames * 6)
         self.to_condition = nn.Linear(512, condition)
-        nn.init.zeros_(self.film.weight)
-        nn.init.zeros_(self.film.bias)
+        silence(self.film)
 
     def forward(self, image: Tensor, condition: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return features (B, width, 16, 16), the path (B, frames, 6) and its share of the condition."""
         x = self.unshuffle(image)
-        x = self.fine(torch.cat([x, coordinates(*x.shape[2:], x).expand(len(x), -1, -1, -1)], 1))
+        x = self.fine(torch.cat([x, coordinates(x.shape[2], x.shape[3], x).expand(len(x), -1, -1, -1)], 1))
         scale, shift = self.film(condition)[:, :, None, None].chunk(2, dim=1)
         x = F.silu(x * (1 + scale) + shift)
         x = F.silu(self.mix(x)) + x
@@ -74,7 +73,7 @@ class Sketch(nn.Module):
 
 
 def draw_path(path: Tensor, size: int) -> Tensor:
-    """Return (B, 3 * frames, size, size): a soft spot where the hand is in each frame, alone, times opening, times height."""
+    """Return (B, 3 * frames, size, size): a soft spot at the hand in each frame, plain, times opening, times height."""
     grid = coordinates(size, size, path)
     off = grid[:, None] - path[:, :, 4:6, None, None]
     spot = torch.exp(off.square().sum(2) * (-0.5 * (size / 2) ** 2))
@@ -88,7 +87,7 @@ class PlanUNet(ModelMixin, ConfigMixin):  # type: ignore[misc]
     not shown, so that one step costs no capacity and does not depend on the noise.
     """
 
-    @register_to_config
+    @register_to_config  # type: ignore[untyped-decorator]
     def __init__(
         self,
         frames: int = 16,
@@ -134,10 +133,8 @@ class PlanUNet(ModelMixin, ConfigMixin):  # type: ignore[misc]
         self.leave = nn.Sequential(nn.GroupNorm(8, width), nn.SiLU(), nn.Conv2d(width, frames * channels, 3, padding=1))
         self.path = nn.Sequential(nn.Linear(widths[-1] * 16 // 4, 256), nn.SiLU(), nn.Linear(256, frames * 4))
         self.path_in = nn.Conv2d(widths[-1], widths[-1] // 4, 1)
-        last: Any = self.leave[-1]
-        for layer in (last, self.path[-1]):
-            nn.init.zeros_(layer.weight)
-            nn.init.zeros_(layer.bias)
+        silence(self.leave[-1])
+        silence(self.path[-1])
 
     def forward(self, noisy: Tensor, t: Tensor, first: Tensor, image: Tensor, text: Tensor) -> PlanOutput:
         """Predict the clean plan.
@@ -175,7 +172,8 @@ class PlanUNet(ModelMixin, ConfigMixin):  # type: ignore[misc]
                 x = self.shrink[level](x)
         x = self.middle(x, condition)
         path = self.path(self.path_in(x).flatten(1)).view(b, frames, 4).float() + sketch[..., :4]
-        for index, blocks in enumerate(self.up):
+        for index, pair in enumerate(self.up):
+            blocks: Any = pair
             x = blocks[0](torch.cat([x, kept[len(kept) - 1 - index]], 1), condition)
             x = blocks[1](self.up_attention[index](x), condition)
             if index < len(self.grow):

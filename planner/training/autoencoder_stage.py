@@ -25,9 +25,8 @@ class AutoencoderStage:
 
     def __init__(self, context: TrainingContext, width: int, batch: int) -> None:
         self._context, self._batch = context, batch
-        self.network = nn.ModuleDict({"autoencoder": FrameAutoencoder(width=width), "reader": HandReader()}).to(
-            device=context.device, memory_format=torch.channels_last
-        )
+        network: Any = nn.ModuleDict({"autoencoder": FrameAutoencoder(width=width), "reader": HandReader()})
+        self.network: nn.ModuleDict = network.to(device=context.device, memory_format=torch.channels_last)
         self._training = [i for i, t in enumerate(context.tracks) if not t.held_out]
         self._held_out = [i for i, t in enumerate(context.tracks) if t.held_out] or self._training
 
@@ -66,7 +65,7 @@ class AutoencoderStage:
         """Return PSNR and how far the hand moves through the auto-encoder, on held-out episodes."""
         parts: Any = network
         rng = np.random.default_rng(0)
-        frames, first, uv, opening = self._draw(HELD_OUT_FRAMES, self._held_out, jitter=False, rng=rng)
+        frames, first, uv, _ = self._draw(HELD_OUT_FRAMES, self._held_out, jitter=False, rng=rng)
         errors, masks, shift, read, opening_shift = [], [], [], [], []
         for at in range(0, len(frames), 32):
             part, ref = frames[at : at + 32], first[at : at + 32]
@@ -116,7 +115,7 @@ class AutoencoderStage:
 
     def _weight(self, frames: Tensor, first: Tensor, uv: Tensor) -> Tensor:
         weight = 1 + (MOVING_WEIGHT - 1) * moving(frames, first)
-        grid = coordinates(*frames.shape[2:], frames)
+        grid = coordinates(frames.shape[2], frames.shape[3], frames)
         near = ((grid - uv[:, :, None, None]).square().sum(1, keepdim=True) < HAND_RADIUS**2).float()
         return torch.maximum(weight, HAND_WEIGHT * near)
 
@@ -134,5 +133,7 @@ def _hand_loss(seen_uv: Tensor, seen_opening: Tensor, uv: Tensor, opening: Tenso
     inside = known & (uv.nan_to_num(2.0).abs().amax(1) < 1)
     share = inside.float()
     where = ((seen_uv - uv.nan_to_num()).abs().sum(1) * share).sum() / share.sum().clamp(min=1)
-    wide = (F.smooth_l1_loss(seen_opening, opening, beta=0.1, reduction="none") * share).sum() / share.sum().clamp(min=1)
+    wide = (F.smooth_l1_loss(seen_opening, opening, beta=0.1, reduction="none") * share).sum() / share.sum().clamp(
+        min=1
+    )
     return where + wide

@@ -27,5 +27,5 @@ class Ema:
         """Follow by one step."""
         self.steps += 1
         decay = min(self._decay, (1 + self.steps) / (10 + self.steps))
-        mine, theirs = list(self.network.parameters()), list(self._followed.parameters())
-        torch._foreach_lerp_(mine, [p.detach() for p in theirs], 1 - decay)
+        mine = [p.detach() for p in self.network.parameters()]
+        torch._foreach_lerp_(mine, [p.detach() for p in self._followed.parameters()], 1 - decay)

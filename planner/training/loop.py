@@ -88,6 +88,8 @@ class StageRunner:
 
         Args:
             save: writes a checkpoint (also called when the run is interrupted).
+            save_every_s: seconds between checkpoints.
+            measure_every_s: seconds between measurements.
             measured: called after each measurement.
             max_steps: end earlier, at this many steps.
         """

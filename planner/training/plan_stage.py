@@ -139,7 +139,7 @@ class PlanStage:
     def _drawn(self, predicted: Tensor, batch: PlanBatch, t: Tensor) -> Tensor:
         error = predicted - batch.residual
         weight = 1 + MOVING_WEIGHT * (batch.residual.abs().mean(2, keepdim=True) > 0.5).float()
-        grid = coordinates(*error.shape[-2:], error)
+        grid = coordinates(error.shape[-2], error.shape[-1], error)
         off = (grid[:, None] - batch.uv[:, 1:, :, None, None]).square().sum(2, keepdim=True).nan_to_num(9.0)
         weight = weight + HAND_WEIGHT * torch.exp(off * (-0.5 * (8 / 1.5) ** 2))
         # At t = 1 the plan is a guess: the absolute error asks for the median and keeps fingers from being averaged.
@@ -166,7 +166,9 @@ class PlanStage:
             errors["latent"].append((clean - batch.residual).square().mean((1, 2, 3, 4)))
             off = (out.path - batch.path[:, 1:]).abs()
             errors["path"].append((out.path - batch.path[:, 1:])[..., :3].norm(dim=-1) * scales.position_std[0])
-            errors["sketch"].append((out.sketch[..., :4] - batch.path[:, 1:])[..., :3].norm(dim=-1) * scales.position_std[0])
+            errors["sketch"].append(
+                (out.sketch[..., :4] - batch.path[:, 1:])[..., :3].norm(dim=-1) * scales.position_std[0]
+            )
             errors["opening"].append(off[..., 3] * scales.opening_std)
             self._compare_pixels(windows, batch, clean, errors)
         joined = {k: torch.cat(v) for k, v in errors.items()}

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from planner.networks.readout import LatentReadout, Reading
 from planner.networks.unet import PlanUNet
-from planner.training.context import TrainingContext
 from planner.training.data import Window, WindowSampler, held_out_windows
 from planner.training.plan_stage import PlanBatch, PlanBatches, sample_plans
 

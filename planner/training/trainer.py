@@ -6,6 +6,7 @@ import json
 import platform
 import shutil
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -143,12 +144,12 @@ class _Run:
                 if same and self.initial is not None
                 else measure_scales(self.context, cache, self.sampler)
             )
-            self.state["scales"] = Settings("", 0, 0, 1, scales, ()).to_json()["scales"]
-        scales = Scales(**{k: tuple(v) if isinstance(v, list | tuple) else v for k, v in self.state["scales"].items()})
+            self.state["scales"] = asdict(scales)
+        scales = Scales.from_json(self.state["scales"])
         return PlanBatches(self.context, cache, scales, self.words)
 
     def _unet(self) -> PlanUNet:
-        unet = PlanUNet(
+        unet: Any = PlanUNet(
             frames=FRAMES,
             width=self.options.width,
             multipliers=self.options.multipliers,
@@ -156,8 +157,12 @@ class _Run:
         )
         if self.initial is not None:
             mine, theirs = unet.state_dict(), self.initial.unet.state_dict()
-            unet.load_state_dict({k: theirs[k] if k in theirs and theirs[k].shape == v.shape else v for k, v in mine.items()})
-        return unet.to(device=self.context.device, memory_format=torch.channels_last)
+            unet.load_state_dict(
+                {k: theirs[k] if k in theirs and theirs[k].shape == v.shape else v for k, v in mine.items()}
+            )
+        unet.to(device=self.context.device, memory_format=torch.channels_last)
+        result: PlanUNet = unet
+        return result
 
     def _run(
         self,
@@ -204,9 +209,7 @@ class _Run:
         self.state["generator"] = self.context.generator.get_state()
         save_checkpoint(self.output, self.state)
 
-    def _export(
-        self, autoencoder: FrameAutoencoder, unet: Any, readout: LatentReadout | None, scales: Scales
-    ) -> Path:
+    def _export(self, autoencoder: FrameAutoencoder, unet: Any, readout: LatentReadout | None, scales: Scales) -> Path:
         scores = self.state["scores"]
         reading = scores.get("readout", {})
         settings = Settings(

@@ -55,15 +55,17 @@ class WordBank:
     def draw(self, task: str, rng: np.random.Generator) -> Embeddings:
         """Return the (384,) vector of a random wording: often two of them mixed, always with noise."""
         bank = self._bank[task]
-        vector = bank[int(rng.integers(len(bank)))]
+        vector: Embeddings = bank[int(rng.integers(len(bank)))]
         if rng.random() < MIX_SHARE:
             share = float(rng.random())
             vector = share * vector + (1 - share) * bank[int(rng.integers(len(bank)))]
         vector = vector / np.linalg.norm(vector)
         length = NOISE * float(rng.random())
         noisy = vector + length * rng.standard_normal(vector.shape, np.float32) / np.sqrt(vector.size)
-        return (noisy / np.linalg.norm(noisy)).astype(np.float32)
+        result: Embeddings = (noisy / np.linalg.norm(noisy)).astype(np.float32)
+        return result
 
     def plain(self, task: str) -> Embeddings:
         """Return the (384,) vector of the task's first wording."""
-        return self._plain[task]
+        vector: Embeddings = self._plain[task]
+        return vector
