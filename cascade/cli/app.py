@@ -90,20 +90,11 @@ for _name, (_, _, _text) in COMMANDS.items():
 
 def main() -> None:
     """Run the command line; errors raised on purpose become one message and their exit code."""
-    from cascade.contracts.errors import CascadeError
-
     arguments = sys.argv[1:]
     debug = "--debug" in arguments or bool(os.environ.get("CASCADE_DEBUG"))
     sys.argv[1:] = [argument for argument in arguments if argument != "--debug"]
     try:
         app()
-    except CascadeError as error:
-        if debug:
-            raise
-        typer.secho(f"Error: {error.problem}", err=True, fg=typer.colors.RED)
-        if error.fix:
-            typer.echo(f"  {error.fix}", err=True)
-        sys.exit(error.exit_code)
     except KeyboardInterrupt:
         sys.exit(130)
     except BrokenPipeError:
@@ -113,6 +104,18 @@ def main() -> None:
     except Exception as error:
         if debug:
             raise
-        typer.secho(f"Internal error: {type(error).__name__}: {error}", err=True, fg=typer.colors.RED)
-        typer.echo("  Run it again with --debug for the traceback, and please report it.", err=True)
-        sys.exit(1)
+        sys.exit(_tell(error))
+
+
+def _tell(error: Exception) -> int:
+    """Print an error as one message and return its exit code."""
+    from cascade.contracts.errors import CascadeError
+
+    if isinstance(error, CascadeError):
+        typer.secho(f"Error: {error.problem}", err=True, fg=typer.colors.RED)
+        if error.fix:
+            typer.echo(f"  {error.fix}", err=True)
+        return error.exit_code
+    typer.secho(f"Internal error: {type(error).__name__}: {error}", err=True, fg=typer.colors.RED)
+    typer.echo("  Run it again with --debug for the traceback, and please report it.", err=True)
+    return 1

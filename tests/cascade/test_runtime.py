@@ -73,7 +73,7 @@ def still_frames(observation):
 class Still:
     """A planner that imagines that nothing moves, of its own making."""
 
-    needs: Needs = Needs(cameras=("corner",))
+    needs: Needs = field(default_factory=lambda: Needs(cameras=("corner",)))
     seeds: list = field(default_factory=list)
 
     def plan(self, observation, instruction, *, seed, goal=None, samples=1):
@@ -92,8 +92,8 @@ class Nudge:
 
     chunks: int = 1
     offset: tuple = (0.0, 0.02, 0.02)
-    needs: Needs = Needs()
-    produces: ActionSpace = ActionSpace()
+    needs: Needs = field(default_factory=Needs)
+    produces: ActionSpace = field(default_factory=ActionSpace)
     calls: list = field(default_factory=list)
 
     def extract(self, plan, observation):
@@ -289,11 +289,11 @@ def test_a_reader_reads_before_the_extractor_does(rig):
 @pytest.mark.parametrize(
     ("planner", "extractor", "message"),
     [
-        (Still(needs=Needs(cameras=("wrist",))), Nudge(), r"planner 'embedded' knows the cameras wrist .* has corner"),
+        (Still(needs=Needs(cameras=("wrist",))), Nudge(), "planner 'embedded' knows the cameras wrist .* has corner"),
         (
             Still(),
             Nudge(produces=ActionSpace(kind=SpaceKind.JOINT_POSITION)),
-            r"extractor 'idm' and arm 'sawyer'.*kind",
+            "extractor 'idm' and arm 'sawyer'.*kind",
         ),
         (Still(), Nudge(needs=Needs(cameras=("top",))), r"extractor 'idm' knows the cameras top"),
     ],

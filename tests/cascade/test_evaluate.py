@@ -1,0 +1,98 @@
+import json
+
+import pytest
+
+from cascade.config import load_recipe, load_rig
+from cascade.contracts import ConfigError, PluginError
+from cascade.evaluate import Evaluation, run_evaluation, summarise
+from cascade.suites import SUITES, expand_tasks, suite_tasks
+
+OVERRIDES = ["extractor.options.fuse=latents"]
+
+
+def evaluation(**changes):
+    recipe = load_recipe("unipi", ["extractor.options.fuse=latents", "execution.replans=0"])
+    oracle = recipe.planner.model_copy(update={"name": "oracle", "options": {"readout": True}})
+    values = {
+        "suite": "metaworld-11",
+        "tasks": ("handle-press", "faucet-close"),
+        "rig": load_rig("sim"),
+        "recipe": recipe.model_copy(update={"planner": oracle}),
+        "episodes": 1,
+        "seed": 400,
+    }
+    return Evaluation(**{**values, **changes})
+
+
+def row(task="a", seed=0, success=True, stage="none", **more):
+    values = {"task": task, "seed": seed, "camera": None, "success": success, "failure_stage": stage, "error": None}
+    return {**values, "stage_ms": {"plan": [1.0, 3.0]}, "weights": {}, **more}
+
+
+def test_an_evaluation_writes_one_line_per_episode_and_goes_on_where_it_was_interrupted(tmp_path):
+    told = []
+    result = run_evaluation(evaluation(), tmp_path, jobs=2, on_row=told.append)
+    wanted = {"schema_version", "suite", "recipe", "planner", "episodes", "success", "tasks", "latency_ms", "failures"}
+    assert wanted <= set(result)
+    assert result["episodes"] == 2
+    assert result["success"]["rate"] == 1.0
+    assert result["success"]["ci95"][0] == pytest.approx(0.3424, abs=1e-3)
+    assert result["tasks"]["handle-press"] == {"rate": 1.0, "ci95": [0.2065, 1.0], "n": 1}
+    assert {"plan", "extract", "gate_chunk", "motion"} <= set(result["latency_ms"])
+    assert json.loads((tmp_path / "result.json").read_text()) == result
+
+    lines = (tmp_path / "episodes.jsonl").read_text().splitlines()
+    assert sorted(json.loads(line)["task"] for line in lines) == ["faucet-close", "handle-press"]
+    assert len(told) == 2
+    assert json.loads(lines[0])["plan"]["expert_succeeded"] is True
+
+    with pytest.raises(ConfigError, match=r"found an evaluation.*--resume"):
+        run_evaluation(evaluation(), tmp_path)
+    with pytest.raises(ConfigError, match=r"another evaluation \(different: seed\)"):
+        run_evaluation(evaluation(seed=401), tmp_path, resume=True)
+
+    (tmp_path / "episodes.jsonl").write_text(lines[0] + "\n" + lines[1][:40])  # as a kill would leave it
+    again = []
+    result = run_evaluation(evaluation(), tmp_path, resume=True, on_row=again.append)
+    assert [r["task"] for r in again] == [json.loads(line)["task"] for line in lines]
+    assert result["episodes"] == 2
+    assert len((tmp_path / "episodes.jsonl").read_text().splitlines()) == 2
+
+
+def test_what_cannot_be_built_is_told_instead_of_counted(tmp_path):
+    recipe = evaluation().recipe
+    missing = recipe.planner.model_copy(update={"name": "nobody"})
+    with pytest.raises(PluginError, match="planner 'nobody'"):
+        run_evaluation(evaluation(recipe=recipe.model_copy(update={"planner": missing})), tmp_path, jobs=1)
+
+
+def test_failures_are_counted_by_stage_and_latencies_pooled():
+    rows = [row(), row(seed=1, success=False, stage="motion"), row(task="b", success=False, stage="gate")]
+    result = summarise(evaluation(tasks=("a", "b")), rows)
+    assert result["success"]["rate"] == pytest.approx(1 / 3, abs=1e-4)
+    assert result["tasks"]["a"]["rate"] == 0.5
+    assert result["tasks"]["b"] == {"rate": 0.0, "ci95": [0.0, pytest.approx(0.7935, abs=1e-4)], "n": 1}
+    assert result["failures"] == {"motion": 1, "gate": 1}
+    assert result["latency_ms"]["plan"]["p50"] == 2.0
+
+
+def test_jobs_go_round_the_tasks_and_use_the_seeds_from_the_first_on():
+    jobs = evaluation(episodes=2, cameras=("corner", "corner2")).jobs()
+    assert [(job.task, job.seed) for job in jobs[:4]] == [
+        ("handle-press", 400),
+        ("faucet-close", 400),
+        ("handle-press", 401),
+        ("faucet-close", 401),
+    ]
+    assert len(jobs) == 8
+    assert len({job.key for job in jobs}) == 8
+
+
+def test_the_suite_has_the_eleven_tasks_of_the_table():
+    assert len(suite_tasks("metaworld-11")) == len(set(SUITES["metaworld-11"])) == 11
+    with pytest.raises(ConfigError, match="Did you mean 'metaworld-11'"):
+        suite_tasks("metaworld11")
+    assert expand_tasks("door-open, hammer,door-open") == ("door-open", "hammer")
+    assert expand_tasks("metaworld-11") == SUITES["metaworld-11"]
+    with pytest.raises(ConfigError, match="found none"):
+        expand_tasks(" , ")
