@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from flowact.plugins import FLOW
-from robot_io.sim.plugins import EXPERT, SIM
-from robot_io.sim.tasks import METAWORLD_11
 
 from cascade.contracts import ActionChunk, CascadeError, EeReadout, ImageTransform, Rig, VideoPlan
 from cascade.contracts.keyframes import keyframe_indices
+from cascade.contracts.plan_file import load_plan, save_plan
+from flowact.plugins import FLOW
+from robot_io.sim.plugins import EXPERT, SIM
+from robot_io.sim.tasks import METAWORLD_11
 
 CAMERA = "corner"
 STALL_STEPS, LONGEST_STEPS, STALL_M = 8, 60, 0.0015
@@ -50,6 +51,15 @@ def oracle_plan(rig: Rig, expert: Any, task: str, seed: int, count: int = 16) ->
         plan_id=f"{task}-{seed}",
         provenance={"expert_success": bool(steps[-1].success), "steps": len(steps)},
     )
+
+
+def kept_plan(folder: Path | None, rig: Rig, expert: Any, task: str, seed: int) -> VideoPlan:
+    """Return the oracle plan from `folder` when it is there, else make it (and keep it)."""
+    if folder is None:
+        return oracle_plan(rig, expert, task, seed)
+    if not (folder / f"{task}-{seed}" / "plan.safetensors").is_file():
+        save_plan(oracle_plan(rig, expert, task, seed), folder / f"{task}-{seed}")
+    return load_plan(folder / f"{task}-{seed}")
 
 
 def follow(rig: Rig, chunk: ActionChunk, horizon: int) -> None:
@@ -118,7 +128,8 @@ def main() -> None:
     parser.add_argument("--tasks", default=",".join(METAWORLD_11))
     parser.add_argument("--hint", default="gripper", choices=["none", "gripper", "depth"])
     parser.add_argument("--mask", default="segment", choices=["segment", "motion"])
-    parser.add_argument("--out", type=Path)
+    parser.add_argument("--out", type=Path, help="file for the JSON lines")
+    parser.add_argument("--plans", type=Path, help="folder in which the expert's plans are kept between runs")
     options = parser.parse_args()
     first, _, last = options.seeds.partition("-")
     seeds = range(int(first), int(last) + 1) if last else [int(s) for s in options.seeds.split(",")]
@@ -127,7 +138,7 @@ def main() -> None:
         expert = EXPERT.build(EXPERT.config())
         for task in options.tasks.split(","):
             for seed in seeds:
-                plan = oracle_plan(rig, expert, task, seed)
+                plan = kept_plan(options.plans, rig, expert, task, seed)
                 extractor = FLOW.build(FLOW.config(hand_hint=options.hint, mask=options.mask))
                 row = run_episode(rig, extractor, plan, task, seed)
                 rows.append(row | {"expert": plan.provenance["expert_success"]})

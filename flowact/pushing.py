@@ -14,7 +14,7 @@ from flowact.session import CLOSED, Now, Step
 from flowact.surroundings import Surroundings, travel
 from flowact.targets import Waypoint
 
-FIST_M = 0.02  # half-width of the closed fingers
+DEEPEST_M = 0.04  # the fist goes at most this far behind the object's middle
 BEHIND_M = 0.06  # where the push starts, behind the contact
 OVERSHOOT_M = 0.05  # how far beyond the planned end to push
 ARRIVED = 0.85  # share of the planned way that counts as there
@@ -44,9 +44,10 @@ class Pushing:
 
     def advance(self, now: Now) -> Step:
         """Return the waypoints of the next phase."""
+        self.now_q = self._observed(now)  # it may have moved before it is touched
         if self.phase is Phase.CHECK:
-            self.now_q = self._observed(now)
-            short = abs(self.now_q) < ARRIVED * abs(self.goal)
+            short = abs(self.goal - self.now_q) > (1 - ARRIVED) * max(abs(self.goal), 1e-6)
+            short &= (self.goal - self.now_q) * self.goal > 0
             self.phase = Phase.APPROACH if short and self.attempts < ATTEMPTS else Phase.DONE
         if self.phase is Phase.APPROACH:
             return self._approach(now)
@@ -57,34 +58,41 @@ class Pushing:
     def _observed(self, now: Now) -> float:
         if now.view is None:
             return self.now_q
-        margin = 0.3 * abs(self.goal)
+        margin = max(0.3 * abs(self.goal), 0.1 / max(self.motion.way_per_unit(self.reading.view.centre_m), 0.05))
         low, high = min(0.0, self.goal) - margin, max(0.0, self.goal) + margin
         return joint_now(self.motion, self.reading.view.points_m, now.view.points_m, low=low, high=high)
 
-    def contact(self) -> tuple[Floats, Floats]:
-        """Return where the fist's centre touches the resting object (3,), and the unit direction of the push there."""
+    @property
+    def _sign(self) -> float:
+        """Which way the joint has still to go."""
+        return 1.0 if self.goal >= self.now_q else -1.0
+
+    def _contact(self) -> Floats:
+        """Return the fist's place (3,) against the object at rest: behind its middle, as seen along the push."""
         view = self.reading.view
-        centre = view.centre_m
-        ahead = self.motion.move(centre, self.now_q + 0.02 * np.sign(self.goal) / self.motion.way_per_unit(centre))
-        direction = ahead - self.motion.move(centre, self.now_q)
-        direction = direction / np.linalg.norm(direction)
+        direction = self._direction(view.centre_m, 0.0)
         reach = float(np.percentile((view.surface_m - view.points_m) @ direction, 95))
-        return centre - direction * min(reach, 0.04), direction
+        return np.asarray(view.centre_m - direction * min(max(reach, 0.0), DEEPEST_M), dtype=np.float64)
+
+    def _direction(self, point_m: Floats, q: float) -> Floats:
+        """Return the unit direction in which a point (3,) of the resting object goes at joint position q."""
+        step = self._sign * 0.005 / max(self.motion.way_per_unit(point_m), 1e-3)
+        ahead = self.motion.move(point_m, q + step) - self.motion.move(point_m, q)
+        return np.asarray(ahead / np.linalg.norm(ahead), dtype=np.float64)
 
     def _approach(self, now: Now) -> Step:
-        contact, direction = self.contact()
+        contact = self._contact()
         touch = self.motion.move(contact, self.now_q)
-        start = touch - direction * BEHIND_M
+        start = touch - self._direction(contact, self.now_q) * BEHIND_M
         corners = travel(now.hand_m, start, self.around, clearance_m=0.04, radius_m=0.03)
         self.phase = Phase.PUSH
         points = [Waypoint(position_m=c, gripper=CLOSED) for c in corners]
         return Step(waypoints=points, final=False, note="behind the object")
 
     def _push(self, now: Now) -> Step:
-        contact, _ = self.contact()
+        contact = self._contact()
         per_unit = max(self.motion.way_per_unit(contact), 1e-3)
-        sign = float(np.sign(self.goal))
-        end = self.goal + sign * OVERSHOOT_M / per_unit
+        end = self.goal + self._sign * OVERSHOOT_M / per_unit
         count = max(2, int(np.ceil(abs(end - self.now_q) * per_unit / STRIDE_M)))
         points = [
             Waypoint(position_m=self.motion.move(contact, float(q)), gripper=CLOSED, tolerance_m=0.012)
@@ -96,5 +104,5 @@ class Pushing:
 
 
 def final_position(motion: Motion) -> float:
-    """Return the joint position the plan ends at: the median of its last three frames, noise taken out."""
-    return float(np.median(motion.q[-3:]))
+    """Return the joint position the plan ends at."""
+    return float(motion.q[-1])

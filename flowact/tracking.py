@@ -191,6 +191,17 @@ def follow_colour(frames: Images, mask: Bools) -> tuple[Floats, Floats]:
     return uv, weight
 
 
+def stands_out(frame: Images, mask: Bools) -> bool:
+    """Return whether an object's colour is its own: little else in frame (H, W, 3) looks like it."""
+    import cv2
+
+    near = cv2.dilate(mask.astype(np.uint8), np.ones((5, 5), np.uint8)).astype(bool)
+    lab = cv2.cvtColor(frame, cv2.COLOR_RGB2LAB)[None].astype(np.float64)
+    ring = cv2.dilate(mask.astype(np.uint8), np.ones((9, 9), np.uint8)).astype(bool) & ~mask
+    odds = _colour_odds(lab, mask, ring)[0]
+    return bool(odds[~near].sum() < 0.5 * odds[mask].sum())
+
+
 def _colour_odds(lab: Floats, mask: Bools, ring: Bools) -> Floats:
     """Return (T, H, W) 0..1, how much more each pixel looks like the object of frame 0 than like what is around it."""
     inside, outside = lab[0][mask], lab[0][ring]

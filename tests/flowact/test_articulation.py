@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
-from flowact.articulation import JointKind, Motion, Tracks, fit_models
-from flowact.rigid import project
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cascade.contracts import DataError
+from flowact.articulation import JointKind, Motion, Tracks, fit_models
+from flowact.rigid import project
 
 K = np.array([[154.5, 0, 64.0], [0, 154.5, 64.0], [0, 0, 1]])
 UP = np.array([0.0, 0.0, 1.0])

@@ -1,5 +1,9 @@
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cascade.contracts import DataError
 from flowact.rigid import (
     backproject,
     fit_rigid,
@@ -8,10 +12,6 @@ from flowact.rigid import (
     rotation_about,
     similarity_inliers,
 )
-from hypothesis import given, settings
-from hypothesis import strategies as st
-
-from cascade.contracts import DataError
 
 K = np.array([[154.5, 0, 64.0], [0, 154.5, 64.0], [0, 0, 1]])
 

@@ -1,13 +1,13 @@
 import numpy as np
 import pytest
-from flowact.articulation import JointKind, Motion
-from flowact.register import joint_now, shift_between
-from flowact.scene import object_mask, support_height, to_camera_mask, to_plan, view_object
-from flowact.surroundings import Surroundings, travel
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cascade.contracts import CameraImage, DataError, ImageTransform
+from flowact.articulation import JointKind, Motion
+from flowact.register import joint_now, shift_between
+from flowact.scene import object_mask, support_height, to_camera_mask, to_plan, view_object
+from flowact.surroundings import Surroundings, travel
 
 SIZE = 96
 K = np.array([[120.0, 0, SIZE / 2], [0, 120.0, SIZE / 2], [0, 0, 1]])

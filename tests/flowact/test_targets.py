@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
-from flowact.rigid import rotation_about
-from flowact.targets import STEP_M, Waypoint, chunk_of, quaternion_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cascade.contracts import ArmState, Observation
+from flowact.rigid import rotation_about
+from flowact.targets import STEP_M, Waypoint, chunk_of, quaternion_of
 
 
 def observation(position, R=None):

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
-from flowact.motion_mask import motion_mask
-from flowact.tracking import TrackSettings, choose_points, follow_colour, follow_flow
 
 from cascade.contracts import DataError
+from flowact.motion_mask import motion_mask
+from flowact.tracking import TrackSettings, choose_points, follow_colour, follow_flow
 
 SETTINGS = TrackSettings()
 
@@ -33,7 +33,7 @@ def video(steps, size=128, patch=(24, 20), start=(40, 50), seed=0):
 
 
 def test_points_of_a_moving_patch_are_followed_within_a_pixel():
-    steps = [(int(3 * t), int(round(1.5 * t))) for t in range(12)]
+    steps = [(int(3 * t), round(1.5 * t)) for t in range(12)]
     frames, mask, shift = video(steps)
     start = choose_points(mask, 80)
     uv, weight = follow_flow(frames, start, SETTINGS)
