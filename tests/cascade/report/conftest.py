@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 
@@ -78,6 +79,12 @@ def film(position: np.ndarray, opening: np.ndarray) -> np.ndarray:
     first = held[0] if len(held) else len(position)
     blocks = [WAYPOINTS[2, :3] if i < first else position[i] for i in range(len(position))]
     return np.stack([picture(p, o, b) for p, o, b in zip(position, opening, blocks, strict=True)])
+
+
+@cache
+def executed_film() -> np.ndarray:
+    """Pictures of the whole motion."""
+    return film(*motion())
 
 
 def make_plan(
@@ -172,7 +179,7 @@ def make_run(tmp_path: Path) -> RunMaker:
         }
         recorder = RunRecorder(folder, facts=facts, config="recipe: unipi\nseed: 7\n", control_hz=80.0, video_every=4)
         position, opening = motion()
-        pictures = film(position, opening)
+        pictures = executed_film()
         number = 0
         for index in range(plans):
             plan = make_plan(readout=readout, bend_m=0.015 + 0.01 * index, instruction=instruction)

@@ -101,7 +101,8 @@ def test_keys_slider_strip_and_curves_move_the_scrubber(make_run, open_page: Ope
         ),
         "strip": ("document.querySelector('.strip button').click()", "frame 0 of 16"),
     }
-    note = "out.push(document.getElementById('imagined-note').textContent+', '+document.getElementById('executed-note').textContent)"
+    said = "document.getElementById('{}-note').textContent"
+    note = f"out.push({said.format('imagined')}+', '+{said.format('executed')})"
     act = "const out=[];" + ";".join(f"{do};{note}" for do, _ in steps.values())
     dom = open_page(build_report(make_run()), act=f"{act};document.getElementById('clock').textContent=out.join('|')")
     for (name, (_, expected)), found in zip(steps.items(), shown(dom, "clock").split("|"), strict=True):

@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +9,7 @@ import pytest
 
 from cascade.contracts import DataError
 from cascade.report import build_report, read_run
-from cascade.report.page import MOST_BYTES
+from cascade.report import page as page_module
 from cascade.report.story import workspace_of
 from cascade.report.timeline import build_timeline, imagined_path, nearest_imagined
 
@@ -54,18 +53,35 @@ def test_words_of_a_run_stay_words(make_run, attack: str) -> None:
     assert text_of(page).count("&lt;") + text_of(page).count("{{script}}") + text_of(page).count("&quot;") > 0
 
 
-def test_a_report_of_long_videos_stays_small(make_run, data_of) -> None:
+def test_frames_shrink_until_the_page_is_small_enough(make_run, data_of, monkeypatch) -> None:
+    folder = make_run(plans=2)
+    whole = build_report(folder).stat().st_size
+    monkeypatch.setattr(page_module, "FRAME_BYTES", 60_000)
+    report = build_report(folder)
+    sheets = [data_of(report)["executed"], *(plan["sheets"] for plan in data_of(report)["plans"])]
+    assert sum(len(source) for sheet in sheets for source in sheet["sources"]) <= 60_000
+    assert report.stat().st_size < whole
+    assert len({(sheet["width"], sheet["height"]) for sheet in sheets}) == 1
+
+
+def test_a_page_that_would_be_too_large_is_refused(make_run, monkeypatch) -> None:
+    monkeypatch.setattr(page_module, "MOST_BYTES", 10_000)
+    with pytest.raises(DataError, match="expected a report under"):
+        build_report(make_run())
+
+
+def test_a_long_video_is_thinned_and_keeps_its_ends(make_run, data_of) -> None:
     from cascade.contracts.video import write_mp4
 
     folder = make_run()
-    shutil.rmtree(folder / "plans")
-    noise = np.random.default_rng(0).integers(0, 255, (40, 240, 320, 3), dtype=np.uint8)
-    write_mp4(folder / "executed.mp4", np.concatenate([noise] * 16), 80, crf=30)
-    rows = [json.dumps({"frame": i, "step": min(i, 181), "t_s": i / 80}) for i in range(640)]
+    write_mp4(folder / "executed.mp4", np.zeros((900, 32, 32, 3), dtype=np.uint8), 80)
+    rows = [json.dumps({"frame": i, "step": i // 5, "t_s": i / 400}) for i in range(900)]
     (folder / "executed.jsonl").write_text("\n".join(rows), encoding="utf-8")
     report = build_report(folder)
-    assert report.stat().st_size < MOST_BYTES
+    assert report.stat().st_size < page_module.MOST_BYTES
     assert data_of(report)["executed"]["count"] == 600
+    assert data_of(report)["moments"]["step"][0] == 0
+    assert data_of(report)["moments"]["step"][-1] == 179
 
 
 def test_moments_pair_executed_frames_with_the_right_plan(make_run, data_of) -> None:
