@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from idm.frames import ExtraFrames
 from idm.network import InverseDynamicsNet
 
 TWO_SIGMA = 0.9545
@@ -55,32 +56,37 @@ def coverage(error: NDArray[np.float64], std: NDArray[np.float64]) -> float:
     return float((np.abs(error) <= 2 * std).mean())
 
 
-def calibrate(
-    readings: Readings, position_m: NDArray[np.float32], opening: NDArray[np.float32], episode: NDArray[np.int32]
-) -> tuple[float, float, dict[str, float]]:
-    """Fit both temperatures on every other episode and score everything else on the remaining ones.
+def calibrate(sets: Mapping[str, tuple[Readings, ExtraFrames]]) -> tuple[float, float, dict[str, float]]:
+    """Fit both temperatures on every other episode of all sets together and score them on the remaining ones.
+
+    Args:
+        sets: prefix of the scores' names -> readings of held-out frames and their labels.
 
     Returns:
         (position temperature, opening temperature, scores). With a single held-out episode both halves are that one.
     """
-    error_m = readings.position_m - position_m
-    error_o = readings.opening - opening
-    half = np.isin(episode, np.unique(episode)[::2])
-    test = ~half if (~half).any() else half
-    std_m = readings.position_std_m[:, None]
-    factor_m = temperature(error_m[half], std_m[half])
-    factor_o = temperature(error_o[half], readings.opening_std[half])
-    distance = np.linalg.norm(error_m, axis=1) * 1000
-    scores = {
-        "position_error_mean_mm": float(distance.mean()),
-        "position_error_median_mm": float(np.median(distance)),
-        "position_error_p95_mm": float(np.quantile(distance, 0.95)),
-        "opening_mae": float(np.abs(error_o).mean()),
-        "position_coverage_2sigma": coverage(error_m[test], factor_m * std_m[test]),
-        "opening_coverage_2sigma": coverage(error_o[test], factor_o * readings.opening_std[test]),
-        "position_temperature": factor_m,
-        "opening_temperature": factor_o,
-        "held_out_frames": float(len(distance)),
-        "held_out_episodes": float(len(np.unique(episode))),
-    }
-    return factor_m, factor_o, {k: v if math.isfinite(v) else 0.0 for k, v in scores.items()}
+    halves = {name: np.isin(truth.episode, np.unique(truth.episode)[::2]) for name, (_, truth) in sets.items()}
+    errors = {name: (r.position_m - t.position_m, r.opening - t.opening) for name, (r, t) in sets.items()}
+    spreads = {name: (np.repeat(r.position_std_m[:, None], 3, 1), r.opening_std) for name, (r, _) in sets.items()}
+    factors = [
+        temperature(
+            np.concatenate([errors[name][i][half].ravel() for name, half in halves.items()]),
+            np.concatenate([spreads[name][i][half].ravel() for name, half in halves.items()]),
+        )
+        for i in (0, 1)
+    ]
+    scores: dict[str, float] = {"position_temperature": factors[0], "opening_temperature": factors[1]}
+    for name, half in halves.items():
+        test = ~half if (~half).any() else half
+        distance = np.linalg.norm(errors[name][0], axis=1) * 1000
+        scores |= {
+            f"{name}position_error_mean_mm": float(distance.mean()),
+            f"{name}position_error_median_mm": float(np.median(distance)),
+            f"{name}position_error_p95_mm": float(np.quantile(distance, 0.95)),
+            f"{name}opening_mae": float(np.abs(errors[name][1]).mean()),
+            f"{name}position_coverage_2sigma": coverage(errors[name][0][test], factors[0] * spreads[name][0][test]),
+            f"{name}opening_coverage_2sigma": coverage(errors[name][1][test], factors[1] * spreads[name][1][test]),
+            f"{name}held_out_frames": float(len(distance)),
+            f"{name}held_out_episodes": float(len(np.unique(sets[name][1].episode))),
+        }
+    return factors[0], factors[1], scores

@@ -19,17 +19,12 @@ Task-agnostic play only: no expert, no reward, no task label. {training_frames:,
 Frames were blurred, rescaled, compressed, recoloured, noised, shifted and blended with first frames, so that
 generated pixels are read too. Reproduce with `cascade train idm`; the options are below.
 
-## Scores on {held_out_episodes:.0f} whole held-out episodes ({held_out_frames:.0f} frames)
+## Scores on {held_out_episodes:.0f} whole held-out episodes
 
-| what | value |
-|---|---|
-| position error, mean / median / 95 % [mm] | {position_errors} |
-| opening, mean absolute error | {opening_mae:.3f} |
-| share of errors within 2 standard deviations, position (ideal 0.954) | {position_coverage_2sigma:.3f} |
-| the same, opening | {opening_coverage_2sigma:.3f} |
-| temperatures, position / opening | {position_temperature:.2f} / {opening_temperature:.2f} |
+{table}
 
-Temperatures were fitted on every other held-out episode; coverage is of the remaining ones. The spread is per axis.
+The spread is per axis. Its temperatures ({position_temperature:.2f} position, {opening_temperature:.2f} opening) were
+fitted on every other held-out episode; the shares are of the remaining ones, ideal 0.954.
 
 ## Limits
 
@@ -42,11 +37,31 @@ pointing down. Orientation is not read. Where the hand is outside the image the 
 """
 
 
+ROWS = {
+    "frames": "{held_out_frames:.0f}",
+    "position error, mean / median / 95 % [mm]": (
+        "{position_error_mean_mm:.1f} / {position_error_median_mm:.1f} / {position_error_p95_mm:.1f}"
+    ),
+    "opening, mean absolute error": "{opening_mae:.3f}",
+    "position errors within 2 standard deviations": "{position_coverage_2sigma:.3f}",
+    "opening errors within 2 standard deviations": "{opening_coverage_2sigma:.3f}",
+}
+
+
 def model_card(facts: Mapping[str, Any], config: TrainerConfig) -> str:
     """Return the card as Markdown; `facts` are the trainer's scores."""
     options = "\n".join(f"- `{k}`: {v}" for k, v in config.model_dump().items() if k not in ("init", "extra_frames"))
-    names = ("mean", "median", "p95")
-    errors = " / ".join(f"{facts[f'position_error_{name}_mm']:.1f}" for name in names)
-    return CARD.format(
-        position_errors=errors, camera=config.camera, size=config.image_size_px, options=options, **facts
-    )
+    shape = {"camera": config.camera, "size": config.image_size_px}
+    return CARD.format(table=_table(facts), options=options, **shape, **facts)
+
+
+def _table(facts: Mapping[str, Any]) -> str:
+    """Scores on recorded frames, and on extra frames of the same episodes where there were any."""
+    sets = {"": "recorded"}
+    if "extra_held_out_frames" in facts:
+        sets["extra_"] = "extra (drawn by a planner's decoder)"
+    lines = ["| what | " + " | ".join(sets.values()) + " |", "|---|" + "---|" * len(sets)]
+    for title, form in ROWS.items():
+        cells = (form.format(**{k.removeprefix(p): v for k, v in facts.items() if k.startswith(p)}) for p in sets)
+        lines.append(f"| {title} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)

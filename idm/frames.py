@@ -150,15 +150,34 @@ def sample_pairs(
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ExtraFrames:
-    """Frames from elsewhere with pose labels, such as play that went through a planner's autoencoder."""
+    """Frames from elsewhere with pose labels, such as play that went through a planner's autoencoder.
+
+    `episode` (N,) says which episode of the play they were made from, -1 for none, so that held-out ones stay so.
+    """
 
     frames: NDArray[np.uint8]
     position_m: NDArray[np.float32]
     opening: NDArray[np.float32]
+    episode: NDArray[np.int32]
+
+    def __len__(self) -> int:
+        """Number of frames N."""
+        return len(self.frames)
+
+    def part(self, chosen: NDArray[np.bool_]) -> ExtraFrames:
+        """Return the chosen (N,) frames."""
+        return ExtraFrames(
+            frames=self.frames[chosen],
+            position_m=self.position_m[chosen],
+            opening=self.opening[chosen],
+            episode=self.episode[chosen],
+        )
 
 
 def load_extra(path: Path, size_px: int) -> ExtraFrames:
-    """Read `frames` (N, H, W, 3) uint8, `position_m` (N, 3) and `opening` (N,) from an .npz or .safetensors file.
+    """Read `frames` (N, H, W, 3) uint8, `position_m` (N, 3), `opening` (N,) and perhaps `episode` (N,) from a file.
+
+    The file is an .npz or a .safetensors one.
 
     Raises:
         DataError: missing, corrupt, or of another form.
@@ -174,13 +193,20 @@ def load_extra(path: Path, size_px: int) -> ExtraFrames:
         raise DataError(f"{path}: expected arrays frames, position_m, opening; missing {', '.join(sorted(missing))}.")
     frames, position, opening = values["frames"], values["position_m"], values["opening"]
     n = len(frames)
-    shapes = frames.shape[1:] == (size_px, size_px, 3) and position.shape == (n, 3) and opening.shape == (n,)
+    episode = values.get("episode", np.full(n, -1)).astype(np.int32)
+    shapes = (
+        frames.shape[1:] == (size_px, size_px, 3)
+        and position.shape == (n, 3)
+        and opening.shape == (n,) == episode.shape
+    )
     if not shapes or frames.dtype != np.uint8 or not np.isfinite(position).all() or not np.isfinite(opening).all():
         raise DataError(
             f"{path}: expected frames (N, {size_px}, {size_px}, 3) uint8, position_m (N, 3) and opening (N,) finite, "
             f"found {frames.shape} {frames.dtype}, {position.shape}, {opening.shape}."
         )
-    return ExtraFrames(frames=frames, position_m=position.astype(np.float32), opening=opening.astype(np.float32))
+    return ExtraFrames(
+        frames=frames, position_m=position.astype(np.float32), opening=opening.astype(np.float32), episode=episode
+    )
 
 
 def _tensors(path: Path) -> dict[str, NDArray[Any]]:

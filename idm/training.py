@@ -67,13 +67,21 @@ class InverseDynamicsTrainer:
         if config.threads is not None:
             torch.set_num_threads(config.threads)
         data, view = load_play(episodes, config.camera, config.image_size_px, limit=config.limit_episodes)
-        extra = load_extra(config.extra_frames, config.image_size_px) if config.extra_frames else None
         fit, held = split_by_episode(data, config.held_out, config.seed)
+        extra, extra_held = self._extra(np.unique(data.episode[held]))
         state = self._begin(data, fit, view)
         if resume and (output / CHECKPOINT).is_file():
             _restore(state, output / CHECKPOINT)
         self._run(state, data, fit, extra, output)
-        return self._finish(state, data, held, extra, output, episodes.digest)
+        return self._finish(state, data, held, extra, extra_held, output, episodes.digest)
+
+    def _extra(self, held_episodes: np.ndarray[Any, Any]) -> tuple[ExtraFrames | None, ExtraFrames | None]:
+        """Extra frames to train on, and those made from held-out episodes."""
+        if self._config.extra_frames is None:
+            return None, None
+        extra = load_extra(self._config.extra_frames, self._config.image_size_px)
+        out = np.isin(extra.episode, held_episodes)
+        return extra.part(~out), extra.part(out) if out.any() else None
 
     def _begin(self, data: LabelledFrames, fit: np.ndarray[Any, Any], view: View) -> _State:
         config = self._config
@@ -191,6 +199,7 @@ class InverseDynamicsTrainer:
         data: LabelledFrames,
         held: np.ndarray[Any, Any],
         extra: ExtraFrames | None,
+        extra_held: ExtraFrames | None,
         output: Path,
         digest: str,
     ) -> Mapping[str, Any]:
@@ -198,8 +207,15 @@ class InverseDynamicsTrainer:
         net.load_state_dict(state.average)
         net.eval()
         bf16 = has_bf16(self._config.device)
-        readings = read_frames(net, data.frames[held], bf16=bf16)
-        factor_m, factor_o, scores = calibrate(readings, data.position_m[held], data.opening[held], data.episode[held])
+        recorded = ExtraFrames(
+            frames=data.frames[held],
+            position_m=data.position_m[held],
+            opening=data.opening[held],
+            episode=data.episode[held],
+        )
+        sets = {"": recorded} if extra_held is None else {"": recorded, "extra_": extra_held}
+        readings = {name: (read_frames(net, part.frames, bf16=bf16), part) for name, part in sets.items()}
+        factor_m, factor_o, scores = calibrate(readings)
         net.register_to_config(temperature_position=factor_m, temperature_opening=factor_o)
         facts = {
             **scores,
