@@ -114,6 +114,7 @@ def _recorded(
         success=result.success,
         steps=result.steps,
         plans=result.plans,
+        rig_description=dict(rig.describe()),
     )
     return replace(result, run_dir=str(recorder.folder))
 

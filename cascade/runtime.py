@@ -266,11 +266,16 @@ class _Episode:
                 raise ConfigError("run: expected an instruction, found none, and the rig has no sentence for its task.")
             instruction = self._rig.monitor.instruction
         self._recorder.event("episode_begin", task=task, seed=seed, instruction=instruction, plan_layout=layout)
-        stages: tuple[object, ...] = (self._stages.planner, self._stages.extractor, self._stages.reader)
-        for stage in stages:
+        # In the control condition only the planner is told of another layout.
+        told: tuple[tuple[object, int], ...] = (
+            (self._stages.planner, layout),
+            (self._stages.extractor, seed),
+            (self._stages.reader, seed),
+        )
+        for stage, known_seed in told:
             if isinstance(stage, EpisodeAware) and task is not None:
                 with self._timed("begin"):
-                    stage.begin(task=task, seed=layout)
+                    stage.begin(task=task, seed=known_seed)
         self._began_s = self._rig.clock.now_s()
         receding = self._execution.mode is Mode.RECEDING
         attempts = self._execution.receding_plans if receding else 1 + self._execution.replans

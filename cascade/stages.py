@@ -107,7 +107,7 @@ def stored_run(
     else:
         run, _ = compose(instruction=instruction, task=task, seed=0, rig=rig, recipe=recipe or "unipi")
     given = {"instruction": instruction or None, "task": task, "seed": seed}
-    options: dict[str, Any] = {"path": str(source)}
+    options: dict[str, Any] = {"path": str(source.resolve())}
     if source.suffix != ".mp4":
         stored = load_plan(source)
         options |= {"camera": stored.camera, "size_px": stored.transform.size_px[0]}

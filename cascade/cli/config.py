@@ -129,6 +129,8 @@ def _leaves(values: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
 
 def _origin(key: str, origins: dict[str, str]) -> str:
     """Where a leaf came from: the most specific entry on its path, else a default."""
+    for name in ("limits", "name"):  # of a rig, passed on among its options
+        key = key.replace(f"rig.options.{name}", f"rig.{name}")
     parts = key.split(".")
     for length in range(len(parts), 0, -1):
         found = origins.get(".".join(parts[:length]))

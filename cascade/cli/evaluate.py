@@ -115,13 +115,16 @@ def _progress(title: str, total: int) -> Iterator[Callable[[Mapping[str, Any]], 
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
     )
-    hits = [0]
+    done, hits = 0, 0
     with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
         bar = progress.add_task(f"eval {title}", total=total, note="")
 
         def show(row: Mapping[str, Any]) -> None:
-            hits[0] += bool(row["success"])
-            progress.update(bar, advance=1, note=f"{hits[0]} succeeded; last {row['task']} {row['seed']}")
+            nonlocal done, hits
+            done, hits = done + 1, hits + bool(row["success"])
+            progress.update(bar, advance=1, note=f"{hits} succeeded; last {row['task']} {row['seed']}")
+            if not console.is_terminal and (done % max(1, total // 10) == 0 or done == total):
+                typer.echo(f"{done} of {total} episodes, {hits} succeeded", err=True)
 
         yield show
 

@@ -51,7 +51,7 @@ def run(
     overrides = list(settings or [])
     if plan is not None:
         planner = planner or "file"
-        overrides.insert(0, f"planner.options.path={str(plan)!r}")
+        overrides.insert(0, f"planner.options.path={str(plan.resolve())!r}")
     if config is not None:
         _refuse_both(instruction, task, planner)
         chosen = load_run(config, overrides)
