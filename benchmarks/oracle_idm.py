@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from cascade.config import load_rig
 from cascade.contracts import EeReadout, VideoPlan
 from cascade.follower import follow
 from cascade.plugins import build_plugin
@@ -32,8 +33,7 @@ READINGS = {"pixels": "pixels", "truth": "latents"}
 
 def rig_options() -> dict[str, Any]:
     """The shipped simulated rig, with one camera."""
-    recipe = yaml.safe_load((Path(__file__).parents[1] / "configs" / "rigs" / "sim.yaml").read_text())
-    return {"name": recipe["name"], "limits": recipe["limits"], **recipe["options"], "cameras": ["corner"]}
+    return {**load_rig("sim").options, "cameras": ["corner"]}
 
 
 def main() -> None:
@@ -77,9 +77,7 @@ def oracle_plan(oracle: Any, rig: Any, task: str, seed: int, cache: Path | None,
     folder = None if cache is None else cache / f"{task}-{seed}-{frames}"
     if folder is not None and (folder / "plan.safetensors").is_file():
         return load_plan(folder)
-    oracle._rig = rig
     oracle.begin(task=task, seed=seed)
-    rig.reset(task=task, seed=seed)
     plan: VideoPlan = oracle.plan(rig.observe(), task, seed=seed)[0]
     if folder is not None:
         save_plan(plan, folder)

@@ -41,6 +41,7 @@ class TrainerConfig(PluginConfig):
     """Options of the trainer 'idm'."""
 
     minutes: float = Field(25.0, gt=0, description="Wall-clock training time.")
+    steps: int | None = Field(None, ge=1, description="Train this many steps instead, however long they take.")
     camera: str = Field("corner", description="The view to learn.")
     image_size_px: int = Field(128, ge=64, multiple_of=32, description="Side of the square frames.")
     batch: int = Field(48, ge=4, description="Frames per step.")

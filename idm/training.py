@@ -42,6 +42,10 @@ class _State:
     spent_s: float = 0.0
     frames_seen: int = 0
 
+    def share(self, budget_s: float, steps: int | None) -> float:
+        """Share of the training done: of the steps where they are counted, else of the time."""
+        return self.spent_s / budget_s if steps is None else self.step / steps
+
 
 class InverseDynamicsTrainer:
     """See `TrainerConfig` for the options.
@@ -115,9 +119,9 @@ class InverseDynamicsTrainer:
         bf16 = config.bf16 if config.bf16 is not None else has_bf16(config.device)
         last_saved = state.spent_s
         with _board(output) as board, _bar(budget_s, state.spent_s) as show:
-            while state.spent_s < budget_s:
+            while (share := state.share(budget_s, config.steps)) < 1:
                 begun = time.monotonic()
-                rate = config.learning_rate * _schedule(state.spent_s / budget_s)
+                rate = config.learning_rate * _schedule(share)
                 losses = self._step(state, data, fit, extra, rate, bf16)
                 state.spent_s += time.monotonic() - begun
                 if state.step % LOG_EVERY == 0:

@@ -117,5 +117,5 @@ def trained(play: Play, tmp_path_factory: pytest.TempPathFactory) -> Path:
     from idm.plugins import TRAINER
 
     folder = tmp_path_factory.mktemp("weights")
-    TRAINER.build(TRAINER.config(minutes=0.25, threads=1, held_out=0.2)).train(play, folder, resume=False)
+    TRAINER.build(TRAINER.config(steps=120, batch=16, threads=1, held_out=0.2)).train(play, folder, resume=False)
     return folder

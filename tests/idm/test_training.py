@@ -16,7 +16,7 @@ from idm.training import CHECKPOINT
 
 
 def train(play: Any, folder: Path, *, resume: bool = False, **options: Any) -> dict[str, Any]:
-    options = {"minutes": 0.03, "threads": 1, "held_out": 0.2, "batch": 8, **options}
+    options = {"steps": 6, "threads": 1, "held_out": 0.2, "batch": 8, **options}
     return dict(TRAINER.build(TRAINER.config(**options)).train(play, folder, resume=resume))
 
 
@@ -38,12 +38,17 @@ def test_weights_card_and_sums_are_written(trained: Path) -> None:
     assert "held-out" in (trained / "MODEL_CARD.md").read_text()
 
 
-def test_a_resumed_run_goes_on_with_the_time_that_is_left(play: Any, tmp_path: Path) -> None:
+def test_a_resumed_run_goes_on_where_it_stopped(play: Any, tmp_path: Path) -> None:
     first = train(play, tmp_path)
-    again = train(play, tmp_path, resume=True, minutes=0.05)
+    again = train(play, tmp_path, resume=True, steps=10)
 
-    assert again["steps"] > first["steps"]
-    assert again["minutes"] < 0.09
+    assert (first["steps"], again["steps"]) == (6, 10)
+    assert again["frames_seen"] == 10 * 8
+    assert again["minutes"] > first["minutes"]
+
+
+def test_a_run_by_the_clock_ends(play: Any, tmp_path: Path) -> None:
+    assert train(play, tmp_path, steps=None, minutes=0.001)["steps"] >= 1
 
 
 def test_a_broken_checkpoint_is_one_clear_error(play: Any, tmp_path: Path) -> None:
@@ -55,12 +60,15 @@ def test_a_broken_checkpoint_is_one_clear_error(play: Any, tmp_path: Path) -> No
 
 def test_extra_frames_are_mixed_in_and_weights_fine_tuned(trained: Path, play: Any, tmp_path: Path) -> None:
     data, _ = load_play(play, "corner", 128)
-    np.savez(tmp_path / "extra.npz", frames=data.frames, position_m=data.position_m, opening=data.opening)
+    arrays = {"frames": data.frames, "position_m": data.position_m, "opening": data.opening, "episode": data.episode}
+    np.savez(tmp_path / "extra.npz", **arrays)
     before = json.loads((trained / "scores.json").read_text())["position_error_mean_mm"]
 
     scores = train(play, tmp_path / "out", init=trained, extra_frames=tmp_path / "extra.npz", learning_rate=1e-5)
 
-    assert scores["extra_frames"] == len(data)
+    assert scores["extra_frames"] == scores["training_frames"]
+    assert scores["extra_held_out_frames"] == scores["held_out_frames"]
+    assert "extra" in (tmp_path / "out" / "MODEL_CARD.md").read_text()
     assert scores["position_error_mean_mm"] < 1.5 * before
 
 
