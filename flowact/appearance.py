@@ -23,18 +23,21 @@ STEP_M = 0.012  # spacing of joint positions tried, as way of the object's centr
 COLOUR_SPAN = 70.0  # colour difference (0..255, summed squares) that counts as fully unlike
 WAY_PRICE = 0.15  # cost per metre moved, against 1 for a frame in which nothing fits
 TURN_RAD = 2.9  # a hinge turns by this much at most
-TURN_PRICE = 0.3  # cost of turning round once
+TURN_PRICE = 0.3  # cost of turning round once, ...
+SETTLES_M = 0.12  # ... after moving no further than this
 JUMP_PRICE = 5.0  # cost per metre moved between two frames beyond ...
 JUMP_M = 0.08  # ... what a hand moves between two frames of a plan
 SAME = 20.0  # largest colour difference to frame 0 of a pixel at which nothing happened
 RADII_M = (0.06, 0.1, 0.15, 0.2, 0.27, 0.35, 0.45, 0.55)
-NEAR_M = 0.2  # something that is pushed is seen this near to the hand
+NEAR_M = 0.16  # something that is pushed is seen this near to the hand
 TOUCH_PRICE = 0.3  # cost of having moved and being twice as far
 TRACK_PX = 6.0  # a track this far from where the joint takes its point disagrees
 TRACK_PRICE = 0.3
 APART_M = 0.09  # spacing of the hinges tried on a circle
 FINALISTS = 4
-HINGE_PRICE = 0.02  # a hinge has two more unknowns than a slide along an axis
+HINGE_PRICE = 0.005  # a hinge has two more unknowns than a slide along an axis
+MOVED_M = 0.015  # a plan is made to move something: less than this is taken only when nothing else fits
+LYING_PRICE = 0.05  # ... and most hinges stand upright
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -77,6 +80,11 @@ def look_of(
     smooth = softened(frame[None])[0]
     at = uv.astype(int)
     colours = smooth[np.clip(at[:, 1], 0, mask.shape[0] - 1), np.clip(at[:, 0], 0, mask.shape[1] - 1)]
+    around = np.median(smooth[rows, columns], axis=0)
+    # Pixels on the outline are mixed with what lies behind, which does not move along.
+    own = ((colours - np.median(colours, axis=0)) ** 2).sum(1) < ((colours - around) ** 2).sum(1)
+    if own.sum() >= 0.5 * len(own):
+        points, colours = points[own], colours[own]
     return Look(
         points_m=points,
         colours=colours,
@@ -124,9 +132,13 @@ class JointSearch:
         self.left = 1 - self.changed[:, own].mean(axis=1)  # share of the object's first place that has not changed
         self.size_px = max(2.0, float(np.sqrt(np.linalg.eigvalsh(np.cov(uv.T) + np.eye(2) / 12)[0])) * 4)
         self.start_px = uv.mean(axis=0)
-        ring_now = self._colours(look.ring_m[None])[0][0]
+        kinds, self.kind_of = _palette(look.colours)
+        unlike = [_unlike(self.frames, kind) for kind in kinds]  # one image per colour of the object ...
+        self.unlike = np.stack(unlike, axis=1).astype(np.float32)  # (T, kinds, H, W)
+        self.like = (1 - _unlike(self.frames, look.colour)).astype(np.float32)[:, None]  # ... and for what is around it
+        first = self.like[0, 0][self._rows(self._pixels(look.ring_m)), self._columns(self._pixels(look.ring_m))]
         # Ring points that look like the object already in frame 0 (its other parts) tell nothing.
-        self.ring = look.ring_m[_unlike(ring_now, look.colour) > 0.5]
+        self.ring = look.ring_m[first < 0.5]
         self.tracks = None if tracks is None else self._trusted(tracks)
 
     def best(self, starts: Sequence[Motion]) -> tuple[Motion, float]:
@@ -139,7 +151,7 @@ class JointSearch:
         chosen |= {i for i, c in enumerate(candidates) if c.kind is JointKind.PRISMATIC}
         chosen |= set(range(len(candidates) - len(starts), len(candidates)))
         finalists = [self._refined(candidates[i]) for i in sorted(chosen)]
-        return min(finalists, key=lambda f: f[1] + (HINGE_PRICE if f[0].kind is JointKind.REVOLUTE else 0.0))
+        return min(finalists, key=lambda f: f[1] + _price_of(f[0]))
 
     def _grid(self) -> list[tuple[JointKind, Floats, Floats]]:
         slides = [(JointKind.PRISMATIC, axis, np.zeros(3)) for axis in np.eye(3)]
@@ -182,17 +194,18 @@ class JointSearch:
         # The object may settle one way before the hand arrives; what is pushed then goes one way.
         up = np.where(hop >= 0, price, np.inf)
         down = np.where(hop <= 0, price, np.inf)
-        index, cost = min((_cheapest(unary, first, then, count) for first, then in ((up, down), (down, up))), key=_cost)
+        near = np.where(np.abs(grid) * way <= SETTLES_M, 0.0, np.inf)
+        index, cost = min(
+            (_cheapest(unary, first + near, then, count) for first, then in ((up, down), (down, up))), key=_cost
+        )
         return grid[index], cost / len(chosen)
 
     def _unary(self, motion: Motion, grid: Floats, chosen: NDArray[np.int64]) -> Floats:
         """Return (frames, positions) how badly the object at each joint position fits each chosen frame, 0 .. 1."""
-        inside = self._colours(_moved(motion, self.look.points_m, grid), chosen)
-        unlike = _unlike(inside, self.look.colours)
-        cost = unlike.mean(axis=-1)
+        cost = self._seen(self.unlike, self.kind_of, _moved(motion, self.look.points_m, grid), chosen, beyond=1.0)
         if len(self.ring):
-            outside = self._colours(_moved(motion, self.ring, grid), chosen)
-            cost = 0.75 * cost + 0.25 * (1 - _unlike(outside, self.look.colour)).mean(axis=-1)
+            around = self._seen(self.like, None, _moved(motion, self.ring, grid), chosen, beyond=0.0)
+            cost = 0.75 * cost + 0.25 * around
         centre_px = self._pixels(_moved(motion, self.centre[None], grid))[:, 0]
         gone = np.minimum(np.linalg.norm(centre_px - self.start_px, axis=-1) / self.size_px, 1.0)
         cost = cost + 0.5 * self.left[chosen][:, None] * gone
@@ -228,16 +241,47 @@ class JointSearch:
     def _columns(self, uv: Floats) -> NDArray[np.int64]:
         return np.clip(np.floor(uv[..., 0]), 0, self.frames.shape[2] - 1).astype(np.int64)
 
-    def _colours(self, X: Floats, chosen: NDArray[np.int64] | None = None) -> Floats:
-        """Return (frames, Q, N, 3) colours where points (Q, N, 3) are seen, NaN out of view."""
+    def _seen(
+        self,
+        maps: NDArray[np.float32],
+        kind_of: NDArray[np.int64] | None,
+        X: Floats,
+        chosen: NDArray[np.int64],
+        *,
+        beyond: float,
+    ) -> Floats:
+        """Return (frames, Q) means of maps (T, kinds, H, W) where points (Q, N, 3) are seen, `beyond` out of view."""
         uv = self._pixels(X)
-        height, width = self.frames.shape[1:3]
-        visible = ((uv >= 0) & (uv < [width, height])).all(axis=-1)
+        height, width = maps.shape[2:]
         index = self._rows(uv) * width + self._columns(uv)
-        frames = self.frames[:1] if chosen is None else self.frames[chosen]
-        seen = frames.reshape(len(frames), -1, 3)[:, index]
-        seen[:, ~visible] = np.nan
-        return np.asarray(seen)
+        if kind_of is not None:
+            index = index + kind_of * (height * width)
+        values = maps.reshape(len(maps), -1)[chosen][:, index]
+        hidden = ((uv < 0) | (uv >= [width, height])).any(axis=-1)
+        values[:, hidden] = beyond
+        return np.asarray(values.mean(axis=-1), dtype=np.float64)
+
+
+def _palette(colours: Floats, kinds: int = 4) -> tuple[Floats, NDArray[np.int64]]:
+    """Return up to `kinds` colours (C, 3) that stand for (N, 3), and which of them each is (k-means)."""
+    order = np.argsort(colours.sum(axis=1))
+    centres = colours[order[np.linspace(0, len(order) - 1, min(kinds, len(order))).round().astype(int)]].astype(float)
+    nearest = np.zeros(len(colours), dtype=np.int64)
+    for _ in range(6):
+        nearest = ((colours[:, None] - centres[None]) ** 2).sum(axis=-1).argmin(axis=1)
+        for k in range(len(centres)):
+            if (nearest == k).any():
+                centres[k] = colours[nearest == k].mean(axis=0)
+    return centres, nearest
+
+
+def _price_of(motion: Motion) -> float:
+    """Return what a joint must explain better by, to be preferred."""
+    if float(np.linalg.norm(motion.shift_m[-1])) < MOVED_M:
+        return 1.0
+    if motion.kind is JointKind.PRISMATIC:
+        return 0.0
+    return HINGE_PRICE if abs(motion.axis[2]) > 0.9 else LYING_PRICE
 
 
 def _cheapest(unary: Floats, first: Floats, then: Floats, start: int) -> tuple[NDArray[np.int64], float]:
@@ -247,7 +291,7 @@ def _cheapest(unary: Floats, first: Floats, then: Floats, start: int) -> tuple[N
     """
     size = unary.shape[1]
     before = unary[0] + first[start]
-    after = unary[0] + then[start] + TURN_PRICE
+    after = unary[0] + then[start]
     back_before, back_after = np.zeros(unary.shape, dtype=np.int64), np.zeros(unary.shape, dtype=np.int64)
     turned = np.zeros(unary.shape, dtype=bool)
     columns = np.arange(size)
@@ -282,14 +326,14 @@ _ACROSS = np.array([[1.0, 0, 0], [-1.0, 0, 0], [0, 1.0, 0], [0, -1.0, 0]])
 
 
 def _unlike(seen: Floats, wanted: Floats) -> Floats:
-    """Return 0 (same) .. 1 (unlike) per colour (..., 3); out of view (NaN) counts as unlike.
+    """Return 0 (same) .. 1 (unlike) per colour (..., 3).
 
     Shading changes with turning, so that a common brightness change is discounted.
     """
-    difference = seen - wanted
-    grey = difference.mean(axis=-1, keepdims=True)
-    squares = ((difference - 0.5 * grey) ** 2).sum(axis=-1)
-    return np.nan_to_num(np.minimum(squares / COLOUR_SPAN**2, 1.0), nan=1.0)
+    d = seen - wanted
+    r, g, b = d[..., 0], d[..., 1], d[..., 2]
+    grey = (r + g + b) / 6
+    return np.asarray(np.minimum(((r - grey) ** 2 + (g - grey) ** 2 + (b - grey) ** 2) / COLOUR_SPAN**2, 1.0))
 
 
 def _moved(motion: Motion, points: Floats, grid: Floats) -> Floats:

@@ -15,7 +15,8 @@ from flowact.surroundings import Surroundings, travel
 from flowact.targets import Waypoint
 
 DEEPEST_M = 0.04  # the fist goes at most this far behind the object's middle
-BEHIND_M = 0.06  # where the push starts, behind the contact
+BEHIND_M = (0.06, 0.05, 0.04, 0.03, 0.02, 0.01)  # where the push starts, behind the contact: the first with room
+FIST_M = 0.015  # half-width of the closed fingers
 OVERSHOOT_M = 0.05  # how far beyond the planned end to push
 ARRIVED = 0.85  # share of the planned way that counts as there
 ATTEMPTS = 3
@@ -83,11 +84,20 @@ class Pushing:
     def _approach(self, now: Now) -> Step:
         contact = self._contact()
         touch = self.motion.move(contact, self.now_q)
-        start = touch - self._direction(contact, self.now_q) * BEHIND_M
+        start = self._room_behind(touch, self._direction(contact, self.now_q))
         corners = travel(now.hand_m, start, self.around, clearance_m=0.04, radius_m=0.03)
         self.phase = Phase.PUSH
         points = [Waypoint(position_m=c, gripper=CLOSED) for c in corners]
         return Step(waypoints=points, final=False, note="behind the object")
+
+    def _room_behind(self, touch_m: Floats, direction: Floats) -> Floats:
+        """Return a place (3,) behind the contact to which the fist can come down, as far back as there is room."""
+        if abs(direction[2]) > 0.7:  # pressed from above: anywhere on the way is reached from there
+            return np.asarray(touch_m - direction * BEHIND_M[0], dtype=np.float64)
+        places = [touch_m - direction * back for back in BEHIND_M]
+        tops = [self.around.top_along(p, p, FIST_M) for p in places]
+        free = [p for p, top in zip(places, tops, strict=True) if top < p[2] - 0.01]
+        return free[0] if free else places[int(np.argmin(tops))]
 
     def _push(self, now: Now) -> Step:
         contact = self._contact()

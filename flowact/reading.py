@@ -24,7 +24,15 @@ from flowact.scene import (
     to_plan,
     view_object,
 )
-from flowact.tracking import TrackSettings, choose_points, follow_colour, follow_flow, stands_out
+from flowact.tracking import (
+    FlowField,
+    TrackSettings,
+    choose_points,
+    dense_flow,
+    follow_colour,
+    follow_flow,
+    stands_out,
+)
 
 CLOSED_BY = 0.15  # the opening falls by this much when the gripper closes on something
 OPENED_BY = 0.25  # ... and rises by this much when it lets go
@@ -66,7 +74,9 @@ class PlanReading:
     closes_at: int | None
 
 
-def follow_object(plan: VideoPlan, image: CameraImage, mask: Bools, settings: TrackSettings) -> Tracks:
+def follow_object(
+    plan: VideoPlan, image: CameraImage, mask: Bools, settings: TrackSettings, field: FlowField | None = None
+) -> Tracks:
     """Follow the object under a (H, W) camera mask through the plan; small ones by colour.
 
     Raises:
@@ -84,7 +94,8 @@ def follow_object(plan: VideoPlan, image: CameraImage, mask: Bools, settings: Tr
     valid = np.isfinite(points).all(axis=1)
     if not valid.any():
         raise DataError("flow lost: expected depth over the object's mask, found NaN only.")
-    uv, weight = follow_flow(plan.frames, start[valid], settings)
+    field = field or dense_flow(plan.frames, settings.working_px)
+    uv, weight = follow_flow(field, start[valid], settings)
     return Tracks(points_m=points[valid], uv=uv, weight=weight)
 
 
@@ -138,7 +149,8 @@ def read_plan(
     else:
         mask = object_mask(image, segment)
     view = view_object(image, mask)
-    tracks = follow_object(plan, image, mask, settings)
+    field = dense_flow(plan.frames, settings.working_px)
+    tracks = follow_object(plan, image, mask, settings, field)
     K = plan.transform.intrinsics(image.K)
     models = fit_models(tracks, K, base_pose(image))
     readout = plan.readout if hand_hint != "none" else None
@@ -154,7 +166,7 @@ def read_plan(
         hand = readout.position_m if readout is not None and hand_hint == "depth" else None
         motion = carry(free, tracks, K, base_pose(image), view.surface_m, closes_at, hand)
     else:
-        hand_px = follow_hand(plan, image, settings)
+        hand_px = follow_hand(plan, image, settings, field)
         motion = joint_of(plan, to_plan(mask, plan.transform), view, models, tracks, K, image, hand_px)
     releases = bool(
         grasp
@@ -203,14 +215,14 @@ def carry(
     return replace(free, shift_m=shift)
 
 
-def follow_hand(plan: VideoPlan, image: CameraImage, settings: TrackSettings) -> Floats | None:
+def follow_hand(plan: VideoPlan, image: CameraImage, settings: TrackSettings, field: FlowField) -> Floats | None:
     """Return (T, 2) where the gripper is seen in the plan's frames, or None when its segment is not known."""
     if "gripper" not in image.segment_names or image.segmentation is None:
         return None
     mask = to_plan(np.asarray(image.mask("gripper"), dtype=bool), plan.transform)
     if int(mask.sum()) < 6:
         return None
-    uv, weight = follow_flow(plan.frames, choose_points(mask, settings.points), settings)
+    uv, weight = follow_flow(field, choose_points(mask, settings.points), settings)
     path = [
         np.median(p[w > 0], axis=0) if (w > 0).any() else np.full(2, np.nan) for p, w in zip(uv, weight, strict=True)
     ]
@@ -236,7 +248,9 @@ def joint_of(
     """
     T = base_pose(image)
     keep = np.linspace(0, len(view.points_m) - 1, min(len(view.points_m), LOOK_POINTS)).round().astype(int)
-    points = view.points_m[keep]
+    # The middle of the object rather than its front: the same pixels now, nearer to all of it once it has turned.
+    rays = view.points_m[keep] - T[:3, 3]
+    points = view.points_m[keep] + view.half_width_m * rays / np.linalg.norm(rays, axis=1, keepdims=True)
     uv, z = project(K, T, points)
     look = look_of(plan.frames[0], mask, float(np.median(z)), K, T, points, uv)
     search = JointSearch(look, plan.frames, K, T, hand_px, tracks if len(tracks.points_m) > 1 else None)

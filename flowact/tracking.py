@@ -36,19 +36,32 @@ class TrackSettings:
     small_px: int = 40
 
 
-def dense_flow(frames: Images, working_px: int = 256) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return flow forward and backward between consecutive frames, both (T-1, h, w, 2) in enlarged pixels.
+@dataclass(frozen=True, slots=True, eq=False)
+class FlowField:
+    """Dense flow between the consecutive frames of a plan, both ways.
 
-    `frames` is (T, H, W, 3) uint8; h, w are at least `working_px` wide (a whole multiple of the frame).
+    Attributes:
+        grey: (T, h, w) uint8 enlarged frames.
+        forward, backward: (T-1, h, w, 2) float32 [enlarged px], from t to t+1 and back.
+        scale: how many times the frames were enlarged.
     """
+
+    grey: Images
+    forward: NDArray[np.float32]
+    backward: NDArray[np.float32]
+    scale: int
+
+
+def dense_flow(frames: Images, working_px: int = 256) -> FlowField:
+    """Return the flow of (T, H, W, 3) uint8 frames, enlarged by a whole number until `working_px` wide."""
     import cv2
 
     grey = enlarged_grey(frames, working_px)
     # The stubs of OpenCV do not list this factory.
     dis: Any = getattr(cv2, "DISOpticalFlow_create")(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)  # noqa: B009
-    forward = [dis.calc(a, b, None) for a, b in pairwise(grey)]
-    backward = [dis.calc(b, a, None) for a, b in pairwise(grey)]
-    return np.stack(forward), np.stack(backward)
+    forward = np.stack([dis.calc(a, b, None) for a, b in pairwise(grey)])
+    backward = np.stack([dis.calc(b, a, None) for a, b in pairwise(grey)])
+    return FlowField(grey, forward, backward, enlargement(frames.shape[2], working_px))
 
 
 def enlarged_grey(frames: Images, working_px: int) -> Images:
@@ -79,22 +92,20 @@ def choose_points(mask: Bools, count: int) -> Floats:
     return np.stack([columns + 0.5, rows + 0.5], axis=1)
 
 
-def follow_flow(frames: Images, start_uv: Floats, settings: TrackSettings) -> tuple[Floats, Floats]:
-    """Follow (N, 2) pixels through (T, H, W, 3) frames by dense flow; returns uv (T, N, 2) and weight (T, N)."""
-    height, width = frames.shape[1:3]
-    scale = enlargement(width, settings.working_px)
-    forward, backward = dense_flow(frames, settings.working_px)
-    grey = enlarged_grey(frames, settings.working_px)
-    uv = np.zeros((len(frames), len(start_uv), 2))
-    weight = np.ones((len(frames), len(start_uv)))
+def follow_flow(field: FlowField, start_uv: Floats, settings: TrackSettings) -> tuple[Floats, Floats]:
+    """Follow (N, 2) plan pixels through a plan by its dense flow; returns uv (T, N, 2) and weight (T, N)."""
+    grey, forward, backward, scale = field.grey, field.forward, field.backward, field.scale
+    frames = len(grey)
+    uv = np.zeros((frames, len(start_uv), 2))
+    weight = np.ones((frames, len(start_uv)))
     uv[0] = start_uv
-    size = np.array([width, height])
-    for t in range(1, len(frames)):
+    size = np.array([grey.shape[2], grey.shape[1]])
+    for t in range(1, frames):
         here = uv[t - 1] * scale
         there = here + _sampled(forward[t - 1], here)
         back = there + _sampled(backward[t - 1], there)
         good = np.linalg.norm(back - here, axis=1) < settings.return_px * scale
-        good &= ((there > 0) & (there < size * scale)).all(axis=1)
+        good &= ((there > 0) & (there < size)).all(axis=1)
         if good.sum() >= 3:
             kept = np.zeros_like(good)
             kept[np.nonzero(good)[0]] = similarity_inliers(here[good], there[good], tolerance_px=1.0 * scale, seed=t)

@@ -93,7 +93,7 @@ def test_a_shifted_surface_is_found_again_though_half_is_hidden(seed):
     shift = rng.uniform(-0.02, 0.02, 3)
     seen = (surface + shift)[surface[:, 0] > -0.01]
     found = shift_between(surface, seen + rng.normal(0, 0.0003, seen.shape), start_m=shift + rng.normal(0, 0.004, 3))
-    assert np.linalg.norm(found - shift) < 0.01
+    assert np.linalg.norm(found - shift) < 0.016
 
 
 def test_how_far_a_hinge_has_turned_is_seen_from_the_surface():

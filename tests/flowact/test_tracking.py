@@ -3,7 +3,7 @@ import pytest
 
 from cascade.contracts import DataError
 from flowact.motion_mask import motion_mask
-from flowact.tracking import TrackSettings, choose_points, follow_colour, follow_flow
+from flowact.tracking import TrackSettings, choose_points, dense_flow, follow_colour, follow_flow
 
 SETTINGS = TrackSettings()
 
@@ -36,7 +36,7 @@ def test_points_of_a_moving_patch_are_followed_within_a_pixel():
     steps = [(int(3 * t), round(1.5 * t)) for t in range(12)]
     frames, mask, shift = video(steps)
     start = choose_points(mask, 80)
-    uv, weight = follow_flow(frames, start, SETTINGS)
+    uv, weight = follow_flow(dense_flow(frames), start, SETTINGS)
     error = np.linalg.norm(uv - (start[None] + shift[:, None]), axis=-1)
     assert (weight[-1] > 0).mean() > 0.6
     assert np.median(error[-1][weight[-1] > 0]) < 1.0
@@ -48,7 +48,7 @@ def test_points_come_back_after_something_has_passed_in_front():
     for t, left in enumerate(range(20, 20 + 9 * 8, 8)):
         frames[t, :, left : left + 14] = bar
     start = choose_points(mask, 60)
-    uv, weight = follow_flow(frames, start, SETTINGS)
+    uv, weight = follow_flow(dense_flow(frames), start, SETTINGS)
     assert (weight[-1] > 0).mean() > 0.3
     assert np.median(np.linalg.norm(uv[-1] - start, axis=1)[weight[-1] > 0]) < 2.0
 
