@@ -4,6 +4,7 @@ Plan once, follow it open loop, no gate, no report: the quickest way to see what
 
     python benchmarks/oracle_idm.py --seeds 100-104 --reading pixels
     python benchmarks/oracle_idm.py --seeds 100-104 --reading truth      # the rules alone, with true hand poses
+    python benchmarks/oracle_idm.py --seeds 100-104 --planner planner/weights/embedded-1 --reading both
     python benchmarks/oracle_idm.py --seeds 100-104 --option dig_m=0.03 --option overshoot_m=0
 """
 
@@ -28,7 +29,7 @@ TASKS = (
     "door-open", "door-close", "basketball", "shelf-place", "button-press", "button-press-topdown",
     "faucet-close", "faucet-open", "handle-press", "hammer", "assembly",
 )  # fmt: skip
-READINGS = {"pixels": "pixels", "truth": "latents"}
+READINGS = {"pixels": "pixels", "truth": "latents", "latents": "latents", "both": "variance"}
 
 
 def rig_options() -> dict[str, Any]:
@@ -47,6 +48,7 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=16)
     parser.add_argument("--option", action="append", default=[], help="key=value of the extractor")
     parser.add_argument("--plans", type=Path, help="folder that keeps the oracle's plans between calls")
+    parser.add_argument("--planner", type=Path, help="weights of the embedded planner, to read its plans instead")
     parser.add_argument("--log", type=Path, help="JSONL, one line per episode")
     args = parser.parse_args()
     first, last = (int(v) for v in args.seeds.split("-"))
@@ -54,11 +56,12 @@ def main() -> None:
     extractor = build_plugin("extractor", "idm", {"fuse": READINGS[args.reading], **options})
     oracle_options = {"readout": True, "frames": args.frames}
     oracle = build_plugin("planner", "oracle", oracle_options)
+    planner = build_plugin("planner", "embedded", {"weights": str(args.planner)}) if args.planner else None
     table: dict[str, list[bool]] = {task: [] for task in args.tasks.split(",")}
     with build_plugin("rig", "sim", rig_options()) as rig:
         for task in table:
             for seed in range(first, last + 1):
-                row = episode(rig, oracle, extractor, task, seed, args)
+                row = episode(rig, oracle, planner, extractor, task, seed, args)
                 table[task].append(row["success"])
                 print(json.dumps(row), flush=True)
                 if args.log:
@@ -84,17 +87,21 @@ def oracle_plan(oracle: Any, rig: Any, task: str, seed: int, cache: Path | None,
     return plan
 
 
-def episode(rig: Any, oracle: Any, extractor: Any, task: str, seed: int, args: argparse.Namespace) -> dict[str, Any]:
+def episode(
+    rig: Any, oracle: Any, planner: Any, extractor: Any, task: str, seed: int, args: argparse.Namespace
+) -> dict[str, Any]:
     """One plan, followed to its end; how well it was read and whether the task succeeded."""
     rig.reset(task=task, seed=seed)
     plan = oracle_plan(oracle, rig, task, seed, args.plans, args.frames)
     truth = plan.readout
     observation = rig.observe()
-    if extractor_reads_pixels(extractor):
-        plan.readout = None
-        plan.readout = extractor.read(plan, observation)
-    elif args.noise_mm or args.opening_noise:
+    if planner is not None:
+        plan = planner.plan(observation, rig.monitor.instruction, seed=seed)[0]
+    elif args.reading == "truth" and (args.noise_mm or args.opening_noise):
         plan.readout = spoiled(truth, args.noise_mm / 1000, args.opening_noise, seed)
+    elif args.reading != "truth":
+        plan.readout = None
+    plan.readout = extractor.read(plan, observation)
     chunk = extractor.extract(plan, observation)
     motion = follow(rig, chunk, stop=threading.Event(), on_step=lambda step: None)
     error = np.linalg.norm(plan.readout.position_m - truth.position_m, axis=1) * 1000
@@ -119,11 +126,6 @@ def spoiled(readout: EeReadout, noise_m: float, opening_noise: float, seed: int)
         position_m=readout.position_m + noise_m * rng.normal(size=readout.position_m.shape),
         opening=np.clip(opening, 0, 1),
     )
-
-
-def extractor_reads_pixels(extractor: Any) -> bool:
-    """Whether the extractor was built with weights."""
-    return extractor.needs.cameras is not None
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 CLOSED_AT_START = 0.4  # an opening below this in the first frame counts as a closed gripper
+MIN_OPEN_FRAMES = 2  # even at the plan's end
 DESCENT_NOISE_M = 0.003  # a rise smaller than this does not end a descent
 CLOSE_BY_M = 0.025  # neighbours this near to a grasp show the same grasp
 OVERSHOOT_BASE_M = 0.03  # the direction of the end is taken over this much way
@@ -27,8 +28,9 @@ class WaypointRules:
 
     Attributes:
         close_ratio: the gripper closes when the opening falls below this share of what it was when open.
-        reopen_rise: it opens again when the opening has risen by this share of the way back, and by 0.15 at least.
-        confirm: number of consecutive frames an event must show in (fewer only at the plan's end).
+        reopen_ratio: it opens again when the opening is back to this share of that, having risen by 0.15 at least.
+        confirm, confirm_open: frames in a row in which a closing or an opening must show (fewer only at the plan's
+            end). An imagined carried object blurs the fingers, and letting go early loses it, so openings need more.
         look_ahead: frames after a close event in which the descent may still go on.
         dig_m: how far below the lowest neighbour the gripper closes.
         carry_share: share of the dig by which the hand stays lower while it carries: what was grasped lower than shown
@@ -41,8 +43,9 @@ class WaypointRules:
     """
 
     close_ratio: float = 0.8
-    reopen_rise: float = 0.6
+    reopen_ratio: float = 0.9
     confirm: int = 2
+    confirm_open: int = 3
     look_ahead: int = 3
     dig_m: float = 0.015
     carry_share: float = 1.0
@@ -102,15 +105,16 @@ def gripper_events(opening: Floats, rules: WaypointRules) -> list[GripperEvent]:
     low = float(opening[0])
     for frame in range(1, len(opening)):
         value = float(opening[frame])
-        ahead = opening[frame : frame + rules.confirm]
         if closed:
             low = min(low, value)
-            if bool((ahead >= low + max(0.15, rules.reopen_rise * (high - low))).all()):
+            stays = opening[frame : frame + rules.confirm_open]
+            wide = max(low + 0.15, rules.reopen_ratio * high)
+            if len(stays) >= MIN_OPEN_FRAMES and bool((stays >= wide).all()):
                 closed, high = False, value
                 events.append(GripperEvent(frame, False))
         else:
             high = max(high, value)
-            if bool((ahead < rules.close_ratio * high).all()):
+            if bool((opening[frame : frame + rules.confirm] < rules.close_ratio * high).all()):
                 closed, low = True, value
                 events.append(GripperEvent(frame, True))
     return events

@@ -61,6 +61,15 @@ def test_a_single_misread_frame_does_not_toggle_the_gripper(frame: int, value: f
     assert gripper_events(opening, RULES) == []
 
 
+@given(st.integers(8, 12), st.floats(0.85, 1.0))
+def test_two_blurred_frames_while_carrying_do_not_let_go(frame: int, value: float) -> None:
+    _, opening = grasp_plan()
+    opening[8:] = 0.5
+    opening[frame : frame + 2] = value
+
+    assert [event.closes for event in gripper_events(opening, RULES)] == [True]
+
+
 def test_a_grasp_closes_at_the_bottom_digs_waits_and_lets_go_later() -> None:
     position, opening = grasp_plan()
 
