@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -325,7 +326,7 @@ def _cost(solved: tuple[NDArray[np.int64], float]) -> float:
 _ACROSS = np.array([[1.0, 0, 0], [-1.0, 0, 0], [0, 1.0, 0], [0, -1.0, 0]])
 
 
-def _unlike(seen: Floats, wanted: Floats) -> Floats:
+def _unlike(seen: NDArray[np.floating[Any]], wanted: NDArray[np.floating[Any]]) -> Floats:
     """Return 0 (same) .. 1 (unlike) per colour (..., 3).
 
     Shading changes with turning, so that a common brightness change is discounted.
@@ -333,7 +334,8 @@ def _unlike(seen: Floats, wanted: Floats) -> Floats:
     d = seen - wanted
     r, g, b = d[..., 0], d[..., 1], d[..., 2]
     grey = (r + g + b) / 6
-    return np.asarray(np.minimum(((r - grey) ** 2 + (g - grey) ** 2 + (b - grey) ** 2) / COLOUR_SPAN**2, 1.0))
+    squares = (r - grey) ** 2 + (g - grey) ** 2 + (b - grey) ** 2
+    return np.asarray(np.minimum(squares / COLOUR_SPAN**2, 1.0), dtype=np.float64)
 
 
 def _moved(motion: Motion, points: Floats, grid: Floats) -> Floats:
@@ -341,7 +343,8 @@ def _moved(motion: Motion, points: Floats, grid: Floats) -> Floats:
     if motion.kind is JointKind.PRISMATIC:
         return np.asarray(points[None] + grid[:, None, None] * motion.axis, dtype=np.float64)
     R = rotation_about(motion.axis, grid)
-    return np.einsum("qij,nj->qni", R, points - motion.origin_m) + motion.origin_m
+    turned = np.einsum("qij,nj->qni", R, points - motion.origin_m)
+    return np.asarray(turned + motion.origin_m, dtype=np.float64)
 
 
 def _blank(frames: int, kind: JointKind, axis: Floats, origin: Floats) -> Motion:

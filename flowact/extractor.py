@@ -95,9 +95,12 @@ class FlowExtractor:
             hand_hint=self.config.hand_hint,
             settings=settings,
         )
-        around = Surroundings(image, robot_mask(image))
-        handling: Handling = Grasping(reading, around) if reading.mode is Mode.GRASP else Pushing(reading, around)
-        return _Progress(reading, handling)
+        robot = robot_mask(image)
+        around = Surroundings(image, robot)
+        others = Surroundings(image, robot | reading.mask)
+        if reading.mode is Mode.GRASP:
+            return _Progress(reading, Grasping(reading, around))
+        return _Progress(reading, Pushing(reading, around, others))
 
     def _view(self, image: CameraImage) -> ObjectView | None:
         if self.config.mask != "segment":

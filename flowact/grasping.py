@@ -19,6 +19,7 @@ from flowact.targets import Waypoint
 
 UP = np.array([0.0, 0.0, 1.0])
 HOVER_M = 0.10  # above the grasp, where the object is looked at once more
+DIG_M = 0.012  # the fingers reach a little below the object's middle, so that it does not slip out downwards
 LIFT_M = 0.04  # first lift, to see whether the object follows
 DWELL_S = 15 / 80  # fifteen control steps at 80 Hz for the fingers to close
 FIST = 0.08  # openings below this hold nothing
@@ -77,7 +78,7 @@ class Grasping:
 
     def _take(self, now: Now) -> Step:
         self._look(now)
-        point = self._grasp_point()
+        point = self._grasp_point() - DIG_M * UP
         self.at_grasp = (point.copy(), self.shift.copy())
         self.attempts += 1
         self.phase = Phase.CARRY
@@ -85,7 +86,7 @@ class Grasping:
         return Step(
             waypoints=(
                 Waypoint(position_m=point + HOVER_M * UP, gripper=OPEN, tolerance_m=0.006),
-                Waypoint(position_m=point, gripper=OPEN, tolerance_m=0.006),
+                Waypoint(position_m=point, gripper=OPEN, tolerance_m=0.008),
                 Waypoint(position_m=point, gripper=CLOSED, hold_s=DWELL_S, tolerance_m=0.02),
                 Waypoint(position_m=point + LIFT_M * UP, gripper=CLOSED, tolerance_m=0.01),
             ),
@@ -112,13 +113,20 @@ class Grasping:
             return Step(waypoints=(up,), final=False, note="the object did not follow: again")
         offset = now.hand_m - self._object_now(now)
         last = self.index + AHEAD >= len(self.path)
-        ahead = self.path[self.index : self.index + AHEAD]
+        ahead = self._clear_of_support()[self.index : self.index + AHEAD]
         self.index += AHEAD
         points = [Waypoint(position_m=p + offset, gripper=CLOSED) for p in self.reading.view.centre_m + ahead]
         if not last:
             return Step(waypoints=points, final=False, note="carry")
         self.phase = Phase.DONE
         return Step(waypoints=[*points, *self._ending(points[-1].position_m)], final=True, note="put down")
+
+    def _clear_of_support(self) -> Floats:
+        """Return the path's shifts, kept off what the object stood on: lifted until its top, never below its place."""
+        rest = float(self.at_grasp[1][2]) if self.at_grasp is not None else 0.0
+        top = int(self.path[:, 2].argmax())
+        floor = np.where(np.arange(len(self.path)) <= top, rest + LIFT_M, rest)
+        return np.concatenate([self.path[:, :2], np.maximum(self.path[:, 2], floor)[:, None]], axis=1)
 
     def _object_now(self, now: Now) -> Floats:
         """Return the object's centre; where it is hidden or seen out of reach of the hand, as it was grasped."""

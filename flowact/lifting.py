@@ -12,8 +12,8 @@ from flowact.rigid import Floats
 
 SPAN_M = 0.45  # depths tried before and behind the resting one
 STEP_M = 0.006
-NOISE_M = 0.004  # mixing of less than this is track noise
-LENGTH_PRICE = 0.4  # per metre of way, against 1 per metre of mixing
+NOISE_M = 0.006  # an upright step may wander by this much, the noise of tracks
+LENGTH_PRICE = 0.45  # per metre of way, against 1 per metre of mixing
 
 
 def carried_path(rays: Floats, origin_m: Floats, start_m: Floats, low_m: float, high_m: float = np.inf) -> Floats:
@@ -37,7 +37,7 @@ def carried_path(rays: Floats, origin_m: Floats, start_m: Floats, low_m: float, 
         step = X[t][None, :, :] - before[:, None, :]
         across = np.linalg.norm(step[..., :2], axis=-1)
         up = np.abs(step[..., 2])
-        price = np.maximum(np.minimum(across, up) - NOISE_M, 0.0) + LENGTH_PRICE * (across + up)
+        price = np.minimum(np.maximum(across - NOISE_M, 0.0), up) + LENGTH_PRICE * (across + up)
         price = np.where((X[t][:, 2] < low_m) | (X[t][:, 2] > high_m), price + 1.0, price)
         if t == 1:
             total = price[0]

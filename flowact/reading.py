@@ -58,7 +58,7 @@ class PlanReading:
         mode: push or grasp; `why` says by which evidence.
         motion: how the object moves.
         tracks: the points that were followed, plan pixels.
-        view: the object's surface as seen when the plan was made.
+        view: the object's surface as seen when the plan was made; `mask` (H, W) its camera pixels.
         support_m: height of what the object stands on.
         releases: whether the plan ends with the gripper opening.
         closes_at: frame in which the gripper closes on the object, or None when it is not known.
@@ -69,6 +69,7 @@ class PlanReading:
     motion: Motion
     tracks: Tracks
     view: ObjectView
+    mask: Bools
     support_m: float
     releases: bool
     closes_at: int | None
@@ -180,6 +181,7 @@ def read_plan(
         motion=motion,
         tracks=tracks,
         view=view,
+        mask=mask,
         support_m=support,
         releases=releases,
         closes_at=closes_at,

@@ -9,7 +9,7 @@ START = np.array([0.05, 0.6, 0.02])
 
 
 def up_across_down(height, way, drop):
-    up = [START + [0, 0, h] for h in np.linspace(0, height, 7)]
+    up = [START + np.array([0, 0, h]) for h in np.linspace(0, height, 7)]
     across = [up[-1] + np.append(way, 0) * s for s in np.linspace(0, 1, 6)[1:]]
     down = [across[-1] - [0, 0, d] for d in np.linspace(0, drop, 4)[1:]]
     return np.stack(up + across + down)
