@@ -17,7 +17,7 @@ Reads the end-effector position (base frame, metres) and the observed gripper op
 Task-agnostic play only: no expert, no reward, no task label. {training_frames:,} recorded frames (data
 {data_digest}), {extra_frames:,} extra frames; {minutes:.1f} minutes, {steps:,} steps, {frames_seen:,} frames seen.
 Frames were blurred, rescaled, compressed, recoloured, noised, shifted and blended with first frames, so that
-generated pixels are read too. Reproduce with `cascade train idm`; the options are below.
+generated pixels are read too. Started from {start}. Reproduce with `cascade train idm`; the options are below.
 
 ## Scores on {held_out_episodes:.0f} whole held-out episodes
 

@@ -24,7 +24,7 @@ from idm.loss import PairTarget, pair_loss, pose_loss
 from idm.network import InverseDynamicsNet
 from idm.options import TrainerConfig
 from idm.precision import has_bf16
-from idm.weights import load_network, save_network
+from idm.weights import load_network, save_network, weights_digest
 
 CHECKPOINT = "checkpoint.safetensors"
 WARM_UP = 0.02  # share of the time in which the learning rate rises
@@ -230,6 +230,7 @@ class InverseDynamicsTrainer:
             "extra_frames": 0 if extra is None else len(extra.frames),
             "parameters": sum(p.numel() for p in net.parameters()),
             "data_digest": digest,
+            "start": "scratch" if self._config.init is None else f"weights {weights_digest(self._config.init)}",
         }
         save_network(net, output, model_card(facts, self._config))
         (output / "scores.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")

@@ -67,6 +67,11 @@ def save_network(net: InverseDynamicsNet, folder: Path, card: str) -> None:
     for parameter in small.parameters():
         parameter.data = parameter.data.to(torch.bfloat16).contiguous()
     small.save_pretrained(str(folder))
+    write_card(folder, card)
+
+
+def write_card(folder: Path, card: str) -> None:
+    """Write the model card beside the weights, and the checksums of everything."""
     (folder / CARD_FILE).write_text(card, encoding="utf-8")
     names = (CONFIG_FILE, TENSOR_FILE, CARD_FILE)
     (folder / SUMS_FILE).write_text("".join(f"{_sha256(folder / n)}  {n}\n" for n in names), encoding="utf-8")
