@@ -9,14 +9,14 @@ import numpy as np
 
 from cascade.contracts import ActionChunk, ActionSpace, CameraImage, DataError, Needs, Observation, VideoPlan
 from flowact.grasping import Grasping
+from flowact.handled import Mode
 from flowact.pushing import Pushing
-from flowact.reading import Mode, PlanReading, read_plan
+from flowact.reading import PlanReading, read_plan
 from flowact.scene import ObjectView, object_mask, robot_mask, view_object
 from flowact.session import Handling, Now
 from flowact.settings import FlowConfig
 from flowact.surroundings import Surroundings
 from flowact.targets import chunk_of
-from flowact.tracking import TrackSettings
 
 REMEMBERED = 4  # plans whose progress is kept
 TIP_M = 0.015  # the finger tips reach this far below the tool centre
@@ -77,8 +77,8 @@ class FlowExtractor:
             provenance={
                 "extractor": "flow",
                 "plan_id": plan.plan_id,
-                "mode": str(reading.mode),
-                "why": reading.why,
+                "mode": str(reading.handled.mode),
+                "why": reading.handled.why,
                 "motion": str(reading.motion.kind),
                 "rms_px": round(reading.motion.rms_px, 3),
                 "phase": step.note,
@@ -86,19 +86,11 @@ class FlowExtractor:
         )
 
     def _begin(self, plan: VideoPlan, image: CameraImage) -> _Progress:
-        settings = TrackSettings(points=self.config.points, working_px=self.config.working_px)
-        reading = read_plan(
-            plan,
-            image,
-            segment=self.config.segment,
-            masked=self.config.mask,
-            hand_hint=self.config.hand_hint,
-            settings=settings,
-        )
+        reading = read_plan(plan, image, self.config)
         robot = robot_mask(image)
         around = Surroundings(image, robot)
         others = Surroundings(image, robot | reading.mask)
-        if reading.mode is Mode.GRASP:
+        if reading.handled.mode is Mode.GRASP:
             return _Progress(reading, Grasping(reading, around))
         return _Progress(reading, Pushing(reading, around, others))
 

@@ -140,7 +140,7 @@ class Grasping:
     def _ending(self, end: Floats) -> list[Waypoint]:
         along = self.path[-1] - self.path[max(0, len(self.path) - 3)]
         way = float(np.linalg.norm(along))
-        if self.reading.releases:
+        if self.reading.handled.releases:
             return [
                 Waypoint(position_m=end, gripper=CLOSED, tolerance_m=0.008),
                 Waypoint(position_m=end, gripper=OPEN, hold_s=DWELL_S),

@@ -11,7 +11,6 @@ from flowact.reading import PlanReading, read_plan
 from flowact.rigid import project
 from flowact.scene import base_pose
 from flowact.settings import FlowConfig
-from flowact.tracking import TrackSettings
 
 KEPT, DROPPED, FITTED = (60, 220, 90), (235, 60, 60), (255, 210, 40)
 KEPT_WITHIN_PX = 2.0
@@ -30,10 +29,7 @@ def overlay(plan: VideoPlan, observation: Observation, config: FlowConfig | None
     """
     config = config or FlowConfig()
     image = observation.image(plan.camera)
-    settings = TrackSettings(points=config.points, working_px=config.working_px)
-    reading = read_plan(
-        plan, image, segment=config.segment, masked=config.mask, hand_hint=config.hand_hint, settings=settings
-    )
+    reading = read_plan(plan, image, config)
     return draw(plan.frames, reading, plan.transform.intrinsics(image.K), base_pose(image))
 
 
