@@ -1,4 +1,4 @@
-"""What cascade finds here: planners `embedded`, `file`, `hold` and the trainer `planner`."""
+"""What cascade finds here: planners `embedded`, `diffusers`, `file`, `hold` and the trainer `planner`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pydantic import Field
 
 from cascade.contracts import Planner, PluginConfig, PluginSpec, Trainer
 from cascade.contracts.errors import ConfigError
+from planner.diffusers_planner.options import DiffusersConfig
 
 
 class HoldConfig(PluginConfig):
@@ -110,6 +111,12 @@ def _embedded(options: EmbeddedConfig) -> Planner:
     )
 
 
+def _diffusers(options: DiffusersConfig) -> Planner:
+    from planner.diffusers_planner.planner import DiffusersPlanner
+
+    return DiffusersPlanner.load(options)
+
+
 def _trainer(options: TrainerConfig) -> Trainer:
     from planner.training.trainer import PlannerTrainer
 
@@ -119,4 +126,7 @@ def _trainer(options: TrainerConfig) -> Trainer:
 HOLD: PluginSpec[Planner] = PluginSpec("imagines that nothing moves (a control)", HoldConfig, _hold)
 FILE: PluginSpec[Planner] = PluginSpec("reads the plan from a video, a saved plan or a run folder", FileConfig, _file)
 EMBEDDED: PluginSpec[Planner] = PluginSpec("small latent video model, weights included", EmbeddedConfig, _embedded)
+DIFFUSERS: PluginSpec[Planner] = PluginSpec(
+    "image-to-video pipeline of diffusers: Wan, LTX, CogVideoX, Cosmos, HunyuanVideo", DiffusersConfig, _diffusers
+)
 TRAINER: PluginSpec[Trainer] = PluginSpec("trains the embedded planner from recorded episodes", TrainerConfig, _trainer)

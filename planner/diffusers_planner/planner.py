@@ -1,0 +1,233 @@
+"""Any image-to-video pipeline of diffusers as a planner: a sentence and the current image to a video."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cascade.contracts import CameraImage, ConfigError, ImageTransform, Needs, Observation, OperatorStop, VideoPlan
+from planner.diffusers_planner.loading import Loaded, load_pipeline
+from planner.diffusers_planner.memory import explain_memory
+from planner.diffusers_planner.options import DiffusersConfig
+from planner.diffusers_planner.prompts import PromptCache, check_profile, write_prompt
+from planner.diffusers_planner.sizes import Canvas, as_bytes, choose_canvas, choose_frames
+from planner.frames import apply_transform, centre_square, first_frame, sample_frames
+
+Image = NDArray[np.uint8]
+_log = logging.getLogger(__name__)
+
+
+class DiffusersPlanner:
+    """Runs an image-to-video pipeline on the current image.
+
+    The centred square of the camera image fills the middle of the model's canvas; the same square is cut out of what
+    the model makes, and the plan's frames are spread evenly over the video. Frame 0 of a plan is the observation
+    itself, not the model's copy of it; how far the two are apart is in the provenance as `first_frame_error`.
+
+    Attributes:
+        on_step: called with (sample, steps done, steps in all) after every denoising step; may be set at any time.
+    """
+
+    def __init__(self, options: DiffusersConfig, loaded: Loaded) -> None:
+        self._options, self._loaded = options, loaded
+        family = loaded.family
+        self._template = check_profile(options.prompt_profile)
+        self._canvas = choose_canvas(family, options.width_px, options.height_px)
+        self._count = choose_frames(family, options.num_frames)
+        self._steps = options.steps or family.steps
+        self._guidance = family.guidance if options.guidance is None else options.guidance
+        self._negative = family.negative_prompt if options.negative_prompt is None else options.negative_prompt
+        self._fps = family.fps if options.fps is None else options.fps
+        self._prompts = PromptCache(loaded.pipe)
+        self._stop = threading.Event()
+        self.on_step: Callable[[int, int, int], None] | None = None
+
+    @classmethod
+    def load(cls, options: DiffusersConfig) -> DiffusersPlanner:
+        """Load the pipeline that `options` name.
+
+        Raises:
+            ConfigError: something is not installed, the class is unknown, or options do not fit the family.
+            WeightsError: the model is missing or broken.
+        """
+        check_profile(options.prompt_profile)
+        return cls(options, load_pipeline(options))
+
+    @property
+    def needs(self) -> Needs:
+        """The camera it plans in."""
+        return Needs(cameras=(self._options.camera,))
+
+    @property
+    def family(self) -> str:
+        """Name of the family, such as 'wan22-ti2v'."""
+        return self._loaded.family.name
+
+    def cancel(self) -> None:
+        """Make the plan that is being made end within one denoising step; from any thread."""
+        self._stop.set()
+
+    def plan(
+        self,
+        observation: Observation,
+        instruction: str,
+        *,
+        seed: int,
+        goal: CameraImage | None = None,
+        samples: int = 1,
+    ) -> list[VideoPlan]:
+        """Imagine `samples` videos, one after the other so that memory does not depend on their number.
+
+        Raises:
+            ConfigError: the instruction is empty, the family cannot aim at a goal image, or memory ran out.
+            DataError: the camera is missing, or what came out is no video.
+            OperatorStop: `cancel` was called meanwhile.
+        """
+        if samples < 1:
+            raise ConfigError(f"samples: expected 1 or more, found {samples}.")
+        if goal is not None and self._loaded.family.goal_argument is None:
+            raise ConfigError(f"planner 'diffusers': {self.family} cannot aim at a goal image.", "Leave the goal out.")
+        prompt = write_prompt(self._template, instruction)
+        self._stop.clear()
+        view, transform = first_frame(observation, self._options.camera, self._options.size_px)
+        # The model sees the camera's own pixels, not their plan-sized copy.
+        pictures = [self._picture(observation.image(self._options.camera))]
+        if goal is not None:
+            pictures.append(self._picture(goal))
+        seed = seed if self._options.seed is None else self._options.seed
+        return [self._sample(view, transform, pictures, instruction, prompt, seed, sample) for sample in range(samples)]
+
+    def _picture(self, image: CameraImage) -> Image:
+        height, width = image.rgb.shape[:2]
+        side = min(width, height)
+        return self._canvas.place(apply_transform(image.rgb, centre_square(width, height, side)))
+
+    def _sample(
+        self,
+        view: Image,
+        transform: ImageTransform,
+        pictures: list[Image],
+        instruction: str,
+        prompt: str,
+        seed: int,
+        sample: int,
+    ) -> VideoPlan:
+        began = time.perf_counter()
+        ms: dict[str, float] = {}
+        video = as_bytes(self._run(pictures, prompt, seed, sample, ms))
+        made = self._canvas.cut(video, self._options.size_px)
+        frames = sample_frames(made, self._options.frames)
+        error = float(np.abs(frames[0].astype(np.int16) - view).mean())
+        frames[0] = view
+        ms["total"] = _since(began)
+        dt_s = (len(made) - 1) / self._fps / (len(frames) - 1) if self._fps else None
+        return VideoPlan(
+            instruction=instruction,
+            camera=self._options.camera,
+            transform=transform,
+            frames=frames,
+            frame_dt_s=dt_s,
+            seed=seed,
+            provenance={**self._described(prompt), "sample": sample, "first_frame_error": round(error, 2), "ms": ms}
+            | {"frames_made": len(made)},
+        )
+
+    def _described(self, prompt: str) -> dict[str, Any]:
+        canvas: Canvas = self._canvas
+        return {
+            "planner": "diffusers",
+            "family": self.family,
+            "pipeline": type(self._loaded.pipe).__name__,
+            "model": self._options.model,
+            "weights": self._loaded.fingerprint,
+            "loras": [lora.model_dump() for lora in self._options.loras],
+            "prompt": prompt,
+            "negative_prompt": self._negative,
+            "steps": self._steps,
+            "guidance": self._guidance,
+            "size_px": list(canvas.size_px),
+            "dtype": self._loaded.dtype,
+        }
+
+    def _run(self, pictures: list[Image], prompt: str, seed: int, sample: int, ms: dict[str, float]) -> Any:
+        import torch
+
+        pipe, family = self._loaded.pipe, self._loaded.family
+        width, height = self._canvas.size_px
+        what = f"making {self._count} frames of {width}x{height} with {self.family} ({self._loaded.dtype})"
+        try:
+            with torch.no_grad(), explain_memory(self._options, what):
+                began = time.perf_counter()
+                words = self._words(prompt)
+                ms["text"] = _since(began)
+                began = time.perf_counter()
+                call = {
+                    **words,
+                    **self._images(pictures),
+                    "num_frames": self._count,
+                    "num_inference_steps": self._steps,
+                    # Noise is drawn on the CPU, so that it is the same on every device.
+                    "generator": torch.Generator("cpu").manual_seed(_mixed(seed, sample)),
+                    "output_type": "np",
+                    **({"height": height, "width": width} if family.takes_size else {}),
+                    **({family.guidance_argument: self._guidance} if family.guidance_argument else {}),
+                    **({family.fps_argument: self._rate()} if family.fps_argument else {}),
+                    **self._options.call,
+                }
+                with self._watching(sample) as more:
+                    video = pipe(**call, **more).frames[0]
+                ms["video"] = _since(began)
+        finally:
+            pipe.maybe_free_model_hooks()
+        return video
+
+    def _rate(self) -> int:
+        return round(self._fps or self._loaded.family.fps or 0) or 16
+
+    def _words(self, prompt: str) -> dict[str, Any]:
+        family = self._loaded.family
+        if family.caches_prompt:
+            return self._prompts.arguments(prompt, self._negative, self._guidance > 1)
+        negative = {"negative_prompt": self._negative} if family.takes_negative else {}
+        return {"prompt": prompt, **negative}
+
+    def _images(self, pictures: list[Image]) -> dict[str, Any]:
+        import PIL.Image
+
+        family = self._loaded.family
+        images = [PIL.Image.fromarray(picture) for picture in pictures]
+        if family.image == "conditions":
+            return {
+                "image": images,
+                "frame_index": [0, self._count - 1][: len(images)],
+                "strength": [1.0] * len(images),
+            }
+        goal = {family.goal_argument: images[1]} if len(images) > 1 and family.goal_argument else {}
+        return {family.image_argument: images[0], **goal}
+
+    def _watching(self, sample: int) -> Any:
+        from planner.diffusers_planner.watching import watching
+
+        return watching(self._loaded.pipe, lambda done: self._after_step(sample, done))
+
+    def _after_step(self, sample: int, done: int) -> None:
+        if self._stop.is_set():
+            raise OperatorStop(f"Planning stopped after {done} of {self._steps} steps.")
+        _log.debug("sample %d: step %d of %d", sample, done, self._steps)
+        if self.on_step is not None:
+            self.on_step(sample, done, self._steps)
+
+
+def _mixed(seed: int, sample: int) -> int:
+    """Return a seed for each sample; sample 0 of seed 1 is not sample 1 of seed 0."""
+    return int(np.random.SeedSequence([seed & 0xFFFFFFFF, sample]).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def _since(began: float) -> float:
+    return round((time.perf_counter() - began) * 1000, 3)

@@ -1,0 +1,65 @@
+"""From an instruction to the text that a video model was trained on, and its embedding, kept per sentence."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Any
+
+from cascade.contracts.errors import ConfigError, did_you_mean
+
+PROFILES = {
+    "plain": "{instruction}",
+    "robot": (
+        "A fixed camera looks at a robot arm with a two-finger gripper at a table. The robot arm carries out the task: "
+        "{instruction}. The motion is smooth and deliberate, objects keep their shape, the background does not move."
+    ),
+}
+KEPT = 32  # sentences whose embeddings stay in memory
+
+
+def check_profile(profile: str) -> str:
+    """Return the template of a profile; raises ConfigError when it is neither a known name nor a template."""
+    if "{instruction}" in profile:
+        return profile
+    if profile not in PROFILES:
+        raise ConfigError(
+            f"prompt_profile: expected a known name or a text with {{instruction}}, found {profile!r}.",
+            did_you_mean(profile, PROFILES),
+        )
+    return PROFILES[profile]
+
+
+def write_prompt(template: str, instruction: str) -> str:
+    """Return the text for the model; raises ConfigError when the instruction is empty."""
+    words = " ".join(instruction.split()).rstrip(".")
+    if not words:
+        raise ConfigError("instruction: expected a sentence, found none.", "Say what the robot should do.")
+    return template.replace("{instruction}", words)
+
+
+class PromptCache:
+    """Embeddings of sentences, so that a task's text is encoded once."""
+
+    def __init__(self, pipe: Any) -> None:
+        self._pipe = pipe
+        self._kept: OrderedDict[tuple[str, str, bool], dict[str, Any]] = OrderedDict()
+
+    def arguments(self, prompt: str, negative: str, guided: bool) -> dict[str, Any]:
+        """Return the arguments of the pipeline's call that stand for the texts."""
+        key = (prompt, negative, guided)
+        if key not in self._kept:
+            self._kept[key] = self._encode(prompt, negative, guided)
+            if len(self._kept) > KEPT:
+                self._kept.popitem(last=False)
+        self._kept.move_to_end(key)
+        return dict(self._kept[key])
+
+    def _encode(self, prompt: str, negative: str, guided: bool) -> dict[str, Any]:
+        device = self._pipe._execution_device
+        found = self._pipe.encode_prompt(
+            prompt=prompt, negative_prompt=negative, do_classifier_free_guidance=guided, device=device
+        )
+        names = ["prompt_embeds", "negative_prompt_embeds"]
+        if len(found) == 4:  # LTX also returns which tokens are text
+            names = ["prompt_embeds", "prompt_attention_mask", *names[1:], "negative_prompt_attention_mask"]
+        return {name: value for name, value in zip(names, found, strict=True) if value is not None}
