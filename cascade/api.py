@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cascade.compose import compose, execute
-from cascade.runtime import EpisodeResult
+from cascade.outcome import EpisodeResult
 
 
 def run(

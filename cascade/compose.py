@@ -13,9 +13,11 @@ from cascade.contracts.errors import ConfigError
 from cascade.contracts.interfaces import Rig
 from cascade.events import Both, Recorder
 from cascade.interrupt import StopRequest, stop_on_signals
+from cascade.outcome import EpisodeResult
+from cascade.pipeline import Stages, build_stages, check_compatible
 from cascade.plugins import build_plugin
 from cascade.recorder import RunRecorder, new_run_folder
-from cascade.runtime import EpisodeResult, Stages, build_stages, check_compatible, run_episode
+from cascade.runtime import run_episode
 
 
 def compose(

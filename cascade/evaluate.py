@@ -24,9 +24,10 @@ from cascade.contracts.errors import CascadeError, ConfigError
 from cascade.contracts.interfaces import Rig
 from cascade.contracts.records import VideoPlan
 from cascade.events import NoRecord
+from cascade.pipeline import Stages, build_stages
 from cascade.plugins import build_plugin
 from cascade.recorder import versions
-from cascade.runtime import Stages, build_stages, run_episode
+from cascade.runtime import run_episode
 from cascade.statistics import percentiles, wilson
 
 SCHEMA_VERSION = 1

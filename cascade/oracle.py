@@ -83,7 +83,10 @@ class OraclePlanner:
             )
         position, opening = _proprioception(self._steps)
         chosen = keyframe_indices(position, opening, self._config.frames)
-        frames, transform = _frames([self._steps[index] for index in chosen], self._config)
+        frames = _frames([self._steps[index] for index in chosen], self._config)
+        # The plan is about the camera that looks now, which may have more pixels than the expert's.
+        height, width = observation.image(self._config.camera).rgb.shape[:2]
+        transform = ImageTransform.centre_square(width, height, self._config.size_px)
         readout = _readout(position[chosen], opening[chosen]) if self._config.readout else None
         provenance = {
             "planner": "oracle",
@@ -116,13 +119,13 @@ def _proprioception(steps: list[DemoStep]) -> tuple[NDArray[np.float64], NDArray
     return position, np.array([step.state.gripper_opening for step in steps], dtype=np.float64)
 
 
-def _frames(steps: list[DemoStep], config: OracleConfig) -> tuple[NDArray[np.uint8], ImageTransform]:
+def _frames(steps: list[DemoStep], config: OracleConfig) -> NDArray[np.uint8]:
     from cascade.gate import plan_view
 
     images = [step.observation.image(config.camera) for step in steps if step.observation is not None]
     height, width = images[0].rgb.shape[:2]
     transform = ImageTransform.centre_square(width, height, config.size_px)
-    return np.stack([plan_view(image.rgb, transform) for image in images]), transform
+    return np.stack([plan_view(image.rgb, transform) for image in images])
 
 
 def _readout(position: NDArray[np.float64], opening: NDArray[np.float64]) -> EeReadout:

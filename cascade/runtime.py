@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from itertools import pairwise
+from dataclasses import dataclass
 from time import perf_counter
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cascade.config import ExecutionConfig, Mode, RecipeConfig
+from cascade.config import ExecutionConfig, Mode
 from cascade.contracts.errors import (
     CascadeError,
     ConfigError,
@@ -24,139 +23,19 @@ from cascade.contracts.errors import (
     OperatorStop,
     PluginError,
 )
-from cascade.contracts.interfaces import ActionExtractor, EpisodeAware, Needs, Planner, PlanReader, Rig
-from cascade.contracts.records import ActionChunk, ArmState, GateReport, Observation, Verdict, VideoPlan
+from cascade.contracts.interfaces import EpisodeAware, Rig
+from cascade.contracts.records import ActionChunk, ArmState, Observation, Verdict, VideoPlan
 from cascade.events import NoRecord, Recorder, gate_values
 from cascade.follower import ControlStep, Motion, MotionEnd, follow
 from cascade.gate import check_chunk, check_plan
 from cascade.interrupt import StopRequest
-from cascade.plugins import build_plugin
+from cascade.outcome import EpisodeResult, refusal
+from cascade.pipeline import Stages, build_stages, check_compatible
+from cascade.recovery import return_chunk
+
+__all__ = ["EpisodeResult", "Stages", "build_stages", "check_compatible", "run_episode"]
 
 MOST_CHUNKS = 200  # of one plan; an extractor that never says `final` is broken
-
-
-@dataclass(frozen=True, slots=True)
-class Stages:
-    """The built stages of a recipe."""
-
-    recipe: RecipeConfig
-    planner: Planner
-    extractor: ActionExtractor
-    reader: PlanReader | None = None
-
-    def close(self) -> None:
-        """Let go of what stages hold (such as the oracle's own rig)."""
-        with closing(self.planner), closing(self.extractor), closing(self.reader):
-            pass
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EpisodeResult:
-    """How an episode ended.
-
-    Attributes:
-        success: the monitor's judgement, None on rigs without one.
-        outcome: success, failed, rejected, error or interrupted.
-        failure_stage: planner, readout, extract, gate, motion, timeout, or none.
-        verdict: the same in words.
-        stage_ms: stage -> milliseconds of each call.
-        steps: control steps; plans: plans made.
-        moved: whether the arm got a command.
-        error: what was raised, for outcome error.
-        run_dir: run folder as text, or empty.
-    """
-
-    success: bool | None
-    outcome: str
-    failure_stage: str
-    verdict: str
-    stage_ms: dict[str, list[float]] = field(default_factory=dict)
-    steps: int = 0
-    plans: int = 0
-    moved: bool = False
-    error: CascadeError | None = None
-    run_dir: str = ""
-
-    @property
-    def exit_code(self) -> int:
-        """0 done, 4 refused before moving, 5 aborted in motion, 6 finished but failed, 130 stopped; or the error's."""
-        if self.outcome == "error":
-            error = self.error or CascadeError("")
-            return 5 if self.moved and isinstance(error, DeviceError) else error.exit_code
-        return {"success": 0, "rejected": 5 if self.moved else 4, "interrupted": 130}.get(self.outcome, 6)
-
-
-@contextmanager
-def closing(stage: object) -> Iterator[None]:
-    """Call the stage's `close` at the end, if it has one."""
-    try:
-        yield
-    finally:
-        close = getattr(stage, "close", None)
-        if callable(close):
-            close()
-
-
-def build_stages(recipe: RecipeConfig) -> Stages:
-    """Build planner, extractor and reader of a recipe; weights are loaded here.
-
-    Raises:
-        PluginError: a plug-in is unknown or broken, or the reader reads nothing.
-        ConfigError: an option is wrong.
-        WeightsError: weights are missing or corrupt.
-    """
-    planner = build_plugin("planner", recipe.planner.name, recipe.planner.options)
-    extractor = build_plugin("extractor", recipe.extractor.name, recipe.extractor.options)
-    reader = None
-    if recipe.reader is not None:
-        same = recipe.reader == recipe.extractor
-        reader = extractor if same else build_plugin("extractor", recipe.reader.name, recipe.reader.options)
-        if not isinstance(reader, PlanReader):
-            raise PluginError(
-                f"reader {recipe.reader.name!r}: expected an extractor that can read(plan, observation).",
-                "Name another reader in the recipe, or none.",
-            )
-    return Stages(recipe, planner, extractor, reader)
-
-
-def check_compatible(rig: Rig, stages: Stages) -> None:
-    """Compare what the stages want with what the rig has, before anything moves.
-
-    Raises:
-        IncompatibleError: names both sides of the first thing that does not fit.
-    """
-    recipe = stages.recipe
-    named = [(f"planner {recipe.planner.name!r}", stages.planner.needs)]
-    named.append((f"extractor {recipe.extractor.name!r}", stages.extractor.needs))
-    reader: object = stages.reader
-    if recipe.reader is not None and isinstance(reader, ActionExtractor):
-        named.append((f"reader {recipe.reader.name!r}", reader.needs))
-    for stage, needs in named:
-        check_needs(stage, needs, rig)
-    here, there = stages.extractor.produces, rig.arm.spec.accepts
-    difference = here.mismatch(there)
-    if difference:
-        raise IncompatibleError(
-            f"extractor {recipe.extractor.name!r} and arm {rig.arm.spec.name!r} of rig {rig.name!r}: {difference}.",
-            "Use an extractor whose actions the arm accepts.",
-        )
-
-
-def check_needs(stage: str, needs: Needs, rig: Rig) -> None:
-    """Raise IncompatibleError when a rig does not give what a stage, named in words, needs of it."""
-    for signal in ("depth", "segmentation", "extrinsics"):
-        if getattr(needs, signal) and not getattr(rig.provides, signal):
-            raise IncompatibleError(
-                f"{stage} needs {signal} images and rig {rig.name!r} gives none."
-                if signal != "extrinsics"
-                else f"{stage} needs camera extrinsics and rig {rig.name!r} gives none.",
-                f"Switch {signal} on in the rig's options, or use another recipe.",
-            )
-    if needs.cameras is not None and not set(needs.cameras) & set(rig.cameras):
-        raise IncompatibleError(
-            f"{stage} knows the cameras {', '.join(needs.cameras)} and rig {rig.name!r} has {', '.join(rig.cameras)}.",
-            "Add the camera to the rig's options, or name another in the stage's options.",
-        )
 
 
 def run_episode(
@@ -216,6 +95,7 @@ class _Episode:
         self._steps = self._plans = self._chunks = 0
         self._began_s = 0.0
         self._filmed = False
+        self._camera = ""  # the one the last plan looks through
 
     @property
     def _execution(self) -> ExecutionConfig:
@@ -302,6 +182,7 @@ class _Episode:
         for name, ms in dict(plan.provenance.get("ms") or {}).items():
             self._stage_ms.setdefault(f"plan.{name}", []).append(float(ms))
         self._check_plan_fits(plan, observation)
+        self._camera = plan.camera
         if not plan.decoded and self._needs_pixels():
             with self._timed("decode", stage="planner", plan=index):
                 _ = plan.frames
@@ -328,7 +209,7 @@ class _Episode:
             with self._timed("extract", stage="extract", plan=index, chunk=self._chunks):
                 chunk = self._stages.extractor.extract(plan, observation)
             count = self._execution.receding_targets if receding else None
-            end = self._move(chunk, plan, index, observation.arm, first=number == 0, count=count)
+            end = self._move(chunk, index, observation.arm, first=number == 0, count=count)
             if end is not None:
                 return end
             if chunk.final or receding:
@@ -342,7 +223,6 @@ class _Episode:
     def _move(
         self,
         chunk: ActionChunk,
-        plan: VideoPlan | None,
         index: int,
         state: ArmState,
         *,
@@ -359,7 +239,7 @@ class _Episode:
         self._recorder.event("gate", subject="chunk", index=number, **gate_values(report))
         if report.chunk is None:
             return _End("rejected", "gate", refusal("chunk", report))
-        motion = self._follow(report.chunk, plan, index, number, count)
+        motion = self._follow(report.chunk, index, number, count)
         self._recorder.event("motion", chunk=number, steps=motion.steps, end=motion.end.value)
         if motion.end is MotionEnd.SUCCESS:
             return self._judge()
@@ -373,10 +253,7 @@ class _Episode:
             raise DeviceError(f"arm {self._rig.arm.spec.name!r}: in fault ({faults}).", "Clear the fault at the arm.")
         return None
 
-    def _follow(self, chunk: ActionChunk, plan: VideoPlan | None, index: int, number: int, count: int | None) -> Motion:
-        camera = plan.camera if plan is not None else next(iter(self._rig.cameras))
-        self._camera = camera if plan is not None else getattr(self, "_camera", camera)
-
+    def _follow(self, chunk: ActionChunk, index: int, number: int, count: int | None) -> Motion:
         def look() -> NDArray[np.uint8]:
             return self._rig.cameras[self._camera].read().rgb
 
@@ -415,7 +292,7 @@ class _Episode:
             return None
         state = self._rig.arm.read()
         chunk = return_chunk(state, start, self._rig.arm.spec.limits.max_step_m, self._execution.lift_m)
-        return self._move(chunk, None, self._plans - 1, state, first=True)
+        return self._move(chunk, self._plans - 1, state, first=True)
 
     def _observe(self) -> Observation:
         with self._timed("observe"):
@@ -448,45 +325,3 @@ class _Episode:
         ms = (perf_counter() - began) * 1e3
         self._stage_ms.setdefault(name, []).append(ms)
         self._recorder.event("stage", stage=name, ms=round(ms, 3), **where)
-
-
-def return_chunk(state: ArmState, start: ArmState, max_step_m: float, lift_m: float) -> ActionChunk:
-    """Return the way back: open where the hand is, straight up, across, down to the start pose, in small steps."""
-    here, home = state.position_m, start.position_m
-    high = max(float(here[2]) + lift_m, float(home[2]))
-    corners = [here, np.array([here[0], here[1], high]), np.array([home[0], home[1], high]), home]
-    points: list[NDArray[np.float64]] = [here]
-    for a, b in pairwise(corners):
-        pieces = int(np.ceil(np.linalg.norm(b - a) / (0.8 * max_step_m)))
-        points += [a + (b - a) * k / pieces for k in range(1, pieces + 1)]
-    values = np.zeros((len(points), 7))
-    values[:, :3] = points
-    values[:, 3:] = quaternion(start.T_base_ee[:3, :3])
-    hold = np.zeros(len(points))
-    hold[0] = 0.2  # time for the fingers to open before the hand goes up
-    return ActionChunk(
-        values=values,
-        gripper=np.ones(len(points)),
-        times_s=np.cumsum(np.full(len(points), 0.2)),
-        hold_s=hold,
-        provenance={"extractor": "return to start"},
-    )
-
-
-def quaternion(R: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the unit quaternion wxyz, w >= 0, of a (3, 3) rotation."""
-    from scipy.spatial.transform import Rotation
-
-    x, y, z, w = Rotation.from_matrix(R).as_quat()
-    q = np.array([w, x, y, z], dtype=np.float64)
-    return q if q[0] >= 0 else -q
-
-
-def refusal(subject: str, report: GateReport) -> str:
-    """Return why the gate refused, in words."""
-    worst = report.violations[0]
-    at = f" at step {worst.step}" if worst.step is not None else ""
-    numbers = f"{worst.check} {worst.value:.3g} {worst.unit}, limit {worst.limit:.3g} {worst.unit}{at}".replace(
-        " ,", ","
-    )
-    return f"The gate refused the {subject}: {worst.message} ({numbers})"

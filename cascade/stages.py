@@ -14,9 +14,9 @@ from cascade.contracts.plan_file import load_plan, save_plan
 from cascade.contracts.records import Observation, VideoPlan
 from cascade.events import gate_values
 from cascade.gate import check_chunk, check_plan
+from cascade.pipeline import build_stages, check_compatible, check_needs, closing
 from cascade.plugins import build_plugin
 from cascade.recorder import chunk_values
-from cascade.runtime import build_stages, check_compatible, check_needs, closing
 
 
 def imagine(run: RunConfig, folder: Path) -> tuple[VideoPlan, dict[str, Any]]:

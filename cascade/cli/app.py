@@ -18,6 +18,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "extract": ("cascade.cli.stages", "extract", "Only read: turn a plan into an action chunk."),
     "replay": ("cascade.cli.replay", "replay", "Run the plan of an earlier run again."),
     "inspect": ("cascade.cli.inspect", "inspect", "Make the report of a run."),
+    "score": ("cascade.cli.score", "score", "Judge a plan or run on three axes, and plan against motion."),
     "eval": ("cascade.cli.evaluate", "evaluate", "Measure a recipe on a suite of tasks."),
     "record": ("cascade.cli.record", "record", "Record demonstrations as a LeRobotDataset v3."),
     "train": ("cascade.cli.train", "app", "Train the weights of a stage from recorded data."),

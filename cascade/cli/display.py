@@ -10,7 +10,7 @@ import typer
 
 from cascade.contracts.errors import CascadeError
 from cascade.events import NoRecord
-from cascade.runtime import EpisodeResult
+from cascade.outcome import EpisodeResult
 from cascade.statistics import percentiles
 
 SPOKEN = {"plan": "imagined", "readout": "read the hand", "extract": "extracted"}

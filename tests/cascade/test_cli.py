@@ -119,8 +119,9 @@ def test_two_runs_at_once_do_not_disturb_each_other(tmp_path):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_while_the_arm_moves_stops_it_and_the_run_is_written(tmp_path, number):
-    # A target that is never left: the arm dwells at the first frame for a simulated hour.
-    slow = [*ORACLE, "--set", "rig.options.clock=realtime", "--set", "extractor.options.dwell_s=3600"]
+    # Time to press the keys: the fingers close for a simulated hour, every step is filmed, in a large picture.
+    slow = [*ORACLE, "--set", "extractor.options.dwell_s=3600", "--set", "execution.video_every=1"]
+    slow += ["--set", "rig.options.width=384", "--set", "rig.options.height=384"]
     process = subprocess.Popen(
         [*CASCADE, "run", "assemble", "--task", "assembly", *slow],
         cwd=tmp_path,

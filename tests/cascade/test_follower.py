@@ -6,7 +6,7 @@ from cascade.contracts import ActionChunk
 from cascade.follower import STALL_STEPS, TIMEOUT_STEPS, MotionEnd, follow
 from cascade.interrupt import StopRequest
 from cascade.plugins import build_plugin
-from cascade.runtime import quaternion, return_chunk
+from cascade.recovery import quaternion, return_chunk
 
 
 @pytest.fixture(scope="module")

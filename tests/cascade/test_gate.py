@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -45,6 +45,7 @@ def chunk(position, *, times_s=None, quaternion=(1.0, 0.0, 0.0, 0.0), **more):
 positions = arrays(np.float64, st.tuples(st.integers(1, 6), st.just(3)), elements=st.floats(-2, 2))
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(position=positions, margin=st.floats(0, 3), step=st.floats(0.01, 5))
 def test_what_passes_lies_inside_the_workspace_and_within_the_step_limit(position, margin, step):
     limits = Limits(
@@ -70,6 +71,7 @@ def test_what_passes_lies_inside_the_workspace_and_within_the_step_limit(positio
         assert np.array_equal(passed, position)
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(position=positions)
 def test_every_check_is_reported_with_value_and_limit(position):
     report = check_chunk(chunk(position), STATE, LIMITS, GateConfig(workspace_margin_m=5.0, max_reach_m=9.0))

@@ -27,8 +27,9 @@ from cascade.contracts.video import read_video
 from cascade.events import NoRecord
 from cascade.interrupt import StopRequest
 from cascade.oracle import OracleConfig, OraclePlanner
+from cascade.pipeline import Stages, build_stages, check_compatible
 from cascade.plugins import build_plugin
-from cascade.runtime import Stages, build_stages, check_compatible, run_episode
+from cascade.runtime import run_episode
 
 ORACLE = ["planner.options.readout=true", "extractor.options.fuse=latents"]
 
@@ -99,7 +100,7 @@ class Nudge:
     def extract(self, plan, observation):
         self.calls.append((plan.plan_id, observation.arm.position_m.copy()))
         pose = observation.arm.T_base_ee
-        from cascade.runtime import quaternion
+        from cascade.recovery import quaternion
 
         values = np.concatenate([observation.arm.position_m + self.offset, quaternion(pose[:3, :3])])[None]
         final = sum(plan_id == plan.plan_id for plan_id, _ in self.calls) >= self.chunks

@@ -1,5 +1,5 @@
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cascade.statistics import percentiles, wilson
@@ -12,6 +12,7 @@ def test_wilson_has_the_values_of_the_tables():
     assert wilson(0, 0) == (0.0, 1.0)
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.integers(1, 500).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
 def test_the_interval_holds_the_rate_and_narrows_with_more_trials(counts):
     hits, n = counts

@@ -1,0 +1,100 @@
+"""The built stages of a recipe, and whether they fit a rig."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from cascade.config import RecipeConfig
+from cascade.contracts.errors import IncompatibleError, PluginError
+from cascade.contracts.interfaces import ActionExtractor, Needs, Planner, PlanReader, Rig
+from cascade.plugins import build_plugin
+
+
+@dataclass(frozen=True, slots=True)
+class Stages:
+    """The built stages of a recipe."""
+
+    recipe: RecipeConfig
+    planner: Planner
+    extractor: ActionExtractor
+    reader: PlanReader | None = None
+
+    def close(self) -> None:
+        """Let go of what stages hold (such as the oracle's own rig)."""
+        with closing(self.planner), closing(self.extractor), closing(self.reader):
+            pass
+
+
+@contextmanager
+def closing(stage: object) -> Iterator[None]:
+    """Call the stage's `close` at the end, if it has one."""
+    try:
+        yield
+    finally:
+        close = getattr(stage, "close", None)
+        if callable(close):
+            close()
+
+
+def build_stages(recipe: RecipeConfig) -> Stages:
+    """Build planner, extractor and reader of a recipe; weights are loaded here.
+
+    Raises:
+        PluginError: a plug-in is unknown or broken, or the reader reads nothing.
+        ConfigError: an option is wrong.
+        WeightsError: weights are missing or corrupt.
+    """
+    planner = build_plugin("planner", recipe.planner.name, recipe.planner.options)
+    extractor = build_plugin("extractor", recipe.extractor.name, recipe.extractor.options)
+    reader = None
+    if recipe.reader is not None:
+        same = recipe.reader == recipe.extractor
+        reader = extractor if same else build_plugin("extractor", recipe.reader.name, recipe.reader.options)
+        if not isinstance(reader, PlanReader):
+            raise PluginError(
+                f"reader {recipe.reader.name!r}: expected an extractor that can read(plan, observation).",
+                "Name another reader in the recipe, or none.",
+            )
+    return Stages(recipe, planner, extractor, reader)
+
+
+def check_compatible(rig: Rig, stages: Stages) -> None:
+    """Compare what the stages want with what the rig has, before anything moves.
+
+    Raises:
+        IncompatibleError: names both sides of the first thing that does not fit.
+    """
+    recipe = stages.recipe
+    named = [(f"planner {recipe.planner.name!r}", stages.planner.needs)]
+    named.append((f"extractor {recipe.extractor.name!r}", stages.extractor.needs))
+    reader: object = stages.reader
+    if recipe.reader is not None and isinstance(reader, ActionExtractor):
+        named.append((f"reader {recipe.reader.name!r}", reader.needs))
+    for stage, needs in named:
+        check_needs(stage, needs, rig)
+    here, there = stages.extractor.produces, rig.arm.spec.accepts
+    difference = here.mismatch(there)
+    if difference:
+        raise IncompatibleError(
+            f"extractor {recipe.extractor.name!r} and arm {rig.arm.spec.name!r} of rig {rig.name!r}: {difference}.",
+            "Use an extractor whose actions the arm accepts.",
+        )
+
+
+def check_needs(stage: str, needs: Needs, rig: Rig) -> None:
+    """Raise IncompatibleError when a rig does not give what a stage, named in words, needs of it."""
+    for signal in ("depth", "segmentation", "extrinsics"):
+        if getattr(needs, signal) and not getattr(rig.provides, signal):
+            raise IncompatibleError(
+                f"{stage} needs {signal} images and rig {rig.name!r} gives none."
+                if signal != "extrinsics"
+                else f"{stage} needs camera extrinsics and rig {rig.name!r} gives none.",
+                f"Switch {signal} on in the rig's options, or use another recipe.",
+            )
+    if needs.cameras is not None and not set(needs.cameras) & set(rig.cameras):
+        raise IncompatibleError(
+            f"{stage} knows the cameras {', '.join(needs.cameras)} and rig {rig.name!r} has {', '.join(rig.cameras)}.",
+            "Add the camera to the rig's options, or name another in the stage's options.",
+        )
