@@ -34,16 +34,26 @@ def name_of(model: Any, kind: str, index: int) -> str:
     return str(getattr(model, kind)(int(index)).name)
 
 
+_UNSET_RGBA = np.array([0.5, 0.5, 0.5, 1.0])
+
+
+def own_rgba(model: Any, geom: int) -> Floats:
+    """Return a geom's (4,) colour as MuJoCo draws it: its own when one is set, else its material's."""
+    rgba = np.array(model.geom_rgba[geom], dtype=np.float64)
+    material = int(model.geom_matid[geom])
+    if material < 0 or not np.array_equal(rgba, _UNSET_RGBA):
+        return rgba
+    return np.array(model.mat_rgba[material], dtype=np.float64)
+
+
 def colours_of(model: Any, geom: int) -> tuple[Floats, Floats]:
     """Return the (3,) colour that light falls on, and the (3,) mean of the texture that filters it; both 0..1.
 
     Light saturates before the texture is applied, as in OpenGL. At 128 px little more than the mean is seen.
     """
     material = int(model.geom_matid[geom])
-    if material < 0:
-        return np.array(model.geom_rgba[geom][:3], dtype=np.float64), np.ones(3)
-    colour = np.array(model.mat_rgba[material][:3], dtype=np.float64)
-    texture = int(np.max(model.mat_texid[material]))
+    colour = own_rgba(model, geom)[:3]
+    texture = int(np.max(model.mat_texid[material])) if material >= 0 else -1
     if texture < 0:
         return colour, np.ones(3)
     start, channels = int(model.tex_adr[texture]), int(model.tex_nchannel[texture])
@@ -56,9 +66,7 @@ def visible_geoms(model: Any) -> list[int]:
     """Geoms that are drawn: visual groups, not transparent (a window pane lets the view through)."""
     drawn = []
     for geom in range(model.ngeom):
-        material = int(model.geom_matid[geom])
-        alpha = model.mat_rgba[material][3] if material >= 0 else model.geom_rgba[geom][3]
-        if int(model.geom_group[geom]) in VISIBLE_GROUPS and alpha >= 0.3:
+        if int(model.geom_group[geom]) in VISIBLE_GROUPS and own_rgba(model, geom)[3] >= 0.3:
             drawn.append(geom)
     return drawn
 

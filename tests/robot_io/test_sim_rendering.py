@@ -127,3 +127,11 @@ def test_wrist_camera_sees_what_the_hand_is_above(make_rig: Callable[..., SimRig
     rig = make_rig(cameras=("gripperPOV",))
     rig.reset(task="handle-press", seed=3)
     assert rig.observe().image("gripperPOV").mask("object").any()
+
+
+def test_a_geom_with_a_colour_of_its_own_is_drawn_in_it_not_in_its_materials(make_rig: Callable[..., SimRig]) -> None:
+    rig = make_rig()
+    rig.reset(task="assembly", seed=3)
+    image = rig.observe().image("corner")
+    red, green, _ = image.rgb[image.mask("peg")].mean(axis=0)
+    assert red > 1.8 * green
