@@ -22,8 +22,8 @@ from typing import Any
 from cascade.config import RecipeConfig, RigConfig
 from cascade.contracts.errors import CascadeError, ConfigError
 from cascade.contracts.interfaces import Rig
-from cascade.contracts.records import VideoPlan
-from cascade.events import NoRecord
+from cascade.contracts.records import ActionChunk, VideoPlan
+from cascade.events import NoRecord, weights_of
 from cascade.pipeline import Stages, build_stages
 from cascade.plugins import build_plugin
 from cascade.recorder import versions
@@ -301,6 +301,8 @@ class _Notes(NoRecord):
         if index == 0:
             scalars = (bool, int, float, str)
             self.facts = {key: value for key, value in plan.provenance.items() if isinstance(value, scalars)}
-        digest = plan.provenance.get("weights")
-        if isinstance(digest, str):
-            self.weights[str(plan.provenance.get("planner"))] = digest
+        self.weights |= weights_of(plan.provenance)
+
+    def chunk(self, index: int, plan: int, chunk: ActionChunk) -> None:
+        """Note the weights it was read with."""
+        self.weights |= weights_of(chunk.provenance)

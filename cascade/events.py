@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any, Protocol
 
@@ -103,6 +103,18 @@ class Both:
         """Tell both."""
         for recorder in self._all:
             recorder.picture(number, t_s, look)
+
+
+def weights_of(provenance: Mapping[str, Any]) -> dict[str, str]:
+    """Return name -> digest of the weights that a plan or chunk says it was made with.
+
+    `provenance["weights"]` is the digest of the stage's own weights, or a mapping of several.
+    """
+    found = provenance.get("weights")
+    if isinstance(found, Mapping):
+        return {str(name): str(digest) for name, digest in found.items() if digest}
+    stage = provenance.get("planner") or provenance.get("extractor")
+    return {str(stage): str(found)} if stage and found else {}
 
 
 def gate_values(report: GateReport) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from cascade.contracts.errors import CascadeError, ConfigError, StaleImageError
 from cascade.contracts.plan_file import save_plan
 from cascade.contracts.records import ActionChunk, VideoPlan
 from cascade.contracts.video import VideoWriter
-from cascade.events import Look
+from cascade.events import Look, weights_of
 from cascade.follower import ControlStep
 
 SCHEMA_VERSION = 1
@@ -175,14 +175,10 @@ class RunRecorder:
         self._write_facts()
 
     def _note_weights(self, provenance: Mapping[str, Any]) -> None:
-        found = provenance.get("weights")
-        named = (
-            found if isinstance(found, dict) else {str(provenance.get("planner") or provenance.get("extractor")): found}
-        )
-        new = {name: digest for name, digest in named.items() if digest and self._facts["weights"].get(name) != digest}
-        if new:
-            self._facts["weights"] = self._facts["weights"] | new
-            self._write_facts()
+        known = self._facts["weights"]
+        found = known | weights_of(provenance)
+        if found != known:
+            self.update(weights=found)
 
     def _write_facts(self) -> None:
         with self._writing():
