@@ -147,6 +147,21 @@ def test_a_signal_while_the_arm_moves_stops_it_and_the_run_is_written(tmp_path, 
     assert (last["kind"], last["outcome"]) == ("outcome", "interrupted")
 
 
+def test_an_evaluation_of_the_control_prints_one_json_document(tmp_path):
+    tasks = ["--tasks", "handle-press", "--episodes", "1", "--control", "wrong-layout"]
+    done = cascade("eval", "metaworld-11", *tasks, *ORACLE, "-o", "out", "--json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    assert document["control"] == "wrong-layout"
+    assert (document["suite"], document["recipe"], document["planner"]) == ("metaworld-11", "unipi", "oracle")
+    assert document["tasks"]["handle-press"]["n"] == document["episodes"] == 1
+    assert set(document["success"]) >= {"rate", "ci95"}
+    assert set(document["latency_ms"]["extract"]) == {"p50", "p99"}
+    (line,) = (tmp_path / "out" / "episodes.jsonl").read_text().splitlines()
+    row = json.loads(line)
+    assert row["plan"]["layout_seed"] == row["seed"] + 1000
+
+
 def corrupt_mp4(folder):
     (folder / "broken.mp4").write_bytes(b"\0" * 400)
     return ["run", "open the door", "--planner", "file", "--plan", "broken.mp4", *ORACLE[4:]]

@@ -56,7 +56,7 @@ def test_a_target_that_cannot_be_reached_is_left_when_the_arm_stalls(rig, arm):
     motion = follow(rig, under_the_table, stop=StopRequest(), on_step=steps.append)
     assert motion.end is MotionEnd.DONE
     last = [step for step in steps if step.index == 1]
-    assert STALL_STEPS <= len(last) <= TIMEOUT_STEPS
+    assert STALL_STEPS <= len(last) <= 3 * STALL_STEPS
 
 
 def test_a_target_far_away_is_left_after_its_time_is_up(rig, arm):
