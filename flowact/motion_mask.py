@@ -12,9 +12,9 @@ from flowact.rigid import Bools
 def motion_mask(frames: NDArray[np.uint8], robot: Bools, *, threshold: float = 24.0, smallest_px: int = 6) -> Bools:
     """Return the (H, W) mask in frame 0 of what has left its place by the last frame.
 
-    A pixel counts when its colour differs between frame 0 and most of the last quarter of the plan, and when it does
-    not belong to the robot in frame 0. What the arm merely covers at the end is told apart by coming back: the darkest
-    change over those frames is taken, so that a pixel covered in some of them only does not count.
+    A pixel counts when its colour differs between frame 0 and all of the last quarter of the plan, and when it does not
+    belong to the robot in frame 0. Of the patches found, one that stood out from its surroundings more at first than at
+    last is where the object was; the others are where it or the arm came to.
 
     Args:
         frames: (T, H, W, 3) uint8.
@@ -32,9 +32,25 @@ def motion_mask(frames: NDArray[np.uint8], robot: Bools, *, threshold: float = 2
     grown = cv2.dilate(robot.astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool)
     moved = (change > threshold) & ~grown
     count, labels, stats, _ = cv2.connectedComponentsWithStats(moved.astype(np.uint8), connectivity=8)
-    if count < 2 or stats[1:, cv2.CC_STAT_AREA].max() < smallest_px:
+    patches = [labels == i for i in range(1, count) if stats[i, cv2.CC_STAT_AREA] >= smallest_px]
+    if not patches:
         raise DataError(
             "flow lost: expected something besides the arm to move in the plan, found nothing.",
             "Use `mask: segment` where the camera has a segmentation.",
         )
-    return np.asarray(labels == 1 + int(stats[1:, cv2.CC_STAT_AREA].argmax()), dtype=bool)
+    left = [p for p in patches if _contrast(frames[0], p) > _contrast(frames[-1], p)]
+    return max(left or patches, key=lambda p: int(p.sum()))
+
+
+def _contrast(frame: NDArray[np.uint8], patch: Bools) -> float:
+    """Return how much a patch differs from what is around it: an object does, the ground that it left does not."""
+    import cv2
+
+    near = cv2.dilate(patch.astype(np.uint8), np.ones((7, 7), np.uint8)).astype(bool) & ~patch
+    if not near.any():
+        return 0.0
+    inside, outside = frame[patch].astype(np.float64), frame[near].astype(np.float64)
+    spread = outside.std(axis=0).mean() + 5.0
+    return float(
+        np.linalg.norm(inside.mean(axis=0) - outside.mean(axis=0)) / spread + inside.std(axis=0).mean() / spread
+    )

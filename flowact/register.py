@@ -5,6 +5,8 @@ The gripper hides part of the object while it handles it, so the mask's centre w
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from flowact.articulation import JointKind, Motion
@@ -25,7 +27,13 @@ def shift_between(model_m: Floats, seen_m: Floats, *, start_m: Floats, iteration
     from scipy.spatial import cKDTree
 
     tree = cKDTree(model_m)
-    shift = np.asarray(start_m, dtype=np.float64).copy()
+    starts = (start_m, np.median(seen_m, axis=0) - np.median(model_m, axis=0))
+    found = [_settled(tree, model_m, seen_m, np.asarray(s, dtype=np.float64), iterations) for s in starts]
+    # All that is seen must lie on the object, so the untrimmed distance decides between the two.
+    return min(found, key=lambda shift: float(tree.query(seen_m - shift)[0].mean()))
+
+
+def _settled(tree: Any, model_m: Floats, seen_m: Floats, shift: Floats, iterations: int) -> Floats:
     for _ in range(iterations):
         distance, index = tree.query(seen_m - shift)
         near = distance <= np.quantile(distance, TRIM)

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from flowact.rigid import Bools, Floats, similarity_inliers
 
 Images = NDArray[np.uint8]
+SAME_LOOK = 45.0  # colour difference (of 0..255) up to which a point may still be the same one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,12 +45,14 @@ class FlowField:
         grey: (T, h, w) uint8 enlarged frames.
         forward, backward: (T-1, h, w, 2) float32 [enlarged px], from t to t+1 and back.
         scale: how many times the frames were enlarged.
+        soft: (T, H, W, 3) float32 slightly blurred frames, to see whether a point still looks the same.
     """
 
     grey: Images
     forward: NDArray[np.float32]
     backward: NDArray[np.float32]
     scale: int
+    soft: NDArray[np.float32]
 
 
 def dense_flow(frames: Images, working_px: int = 256) -> FlowField:
@@ -61,7 +64,8 @@ def dense_flow(frames: Images, working_px: int = 256) -> FlowField:
     dis: Any = getattr(cv2, "DISOpticalFlow_create")(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)  # noqa: B009
     forward = np.stack([dis.calc(a, b, None) for a, b in pairwise(grey)])
     backward = np.stack([dis.calc(b, a, None) for a, b in pairwise(grey)])
-    return FlowField(grey, forward, backward, enlargement(frames.shape[2], working_px))
+    soft = np.stack([cv2.GaussianBlur(f, (3, 3), 0.8) for f in frames]).astype(np.float32)
+    return FlowField(grey, forward, backward, enlargement(frames.shape[2], working_px), soft)
 
 
 def enlarged_grey(frames: Images, working_px: int) -> Images:
@@ -106,6 +110,7 @@ def follow_flow(field: FlowField, start_uv: Floats, settings: TrackSettings) -> 
         back = there + _sampled(backward[t - 1], there)
         good = np.linalg.norm(back - here, axis=1) < settings.return_px * scale
         good &= ((there > 0) & (there < size)).all(axis=1)
+        good &= _same_look(field.soft, start_uv, there / scale, t)
         if good.sum() >= 3:
             kept = np.zeros_like(good)
             kept[np.nonzero(good)[0]] = similarity_inliers(here[good], there[good], tolerance_px=1.0 * scale, seed=t)
@@ -123,6 +128,19 @@ def _sampled(flow: NDArray[np.float32], at: Floats) -> Floats:
     maps = (at - 0.5).astype(np.float32)
     values: Any = cv2.remap(flow, maps[None, :, 0], maps[None, :, 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     return np.asarray(values[0], dtype=np.float64)
+
+
+def _same_look(soft: NDArray[np.float32], first_uv: Floats, uv: Floats, t: int) -> Bools:
+    """Return which of (N, 2) points in frame t have the colour they had in frame 0, a change of light discounted."""
+    height, width = soft.shape[1:3]
+
+    def colours(frame: NDArray[np.float32], at: Floats) -> NDArray[np.float32]:
+        rows = np.clip(np.floor(at[:, 1]), 0, height - 1).astype(int)
+        return frame[rows, np.clip(np.floor(at[:, 0]), 0, width - 1).astype(int)]
+
+    difference = colours(soft[t], uv) - colours(soft[0], first_uv)
+    difference = difference - 0.5 * difference.mean(axis=1, keepdims=True)
+    return np.asarray(np.linalg.norm(difference, axis=1) < SAME_LOOK, dtype=bool)
 
 
 def _carried(here: Floats, there: Floats, good: Bools) -> Floats:

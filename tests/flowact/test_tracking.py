@@ -59,7 +59,9 @@ def test_chosen_points_lie_in_the_mask_and_off_its_edge():
     points = choose_points(mask, 50)
     assert len(points) == 50
     assert points.min(axis=0).tolist() >= [13.0, 11.0]
-    assert len(choose_points(mask[:12], 500)) == mask[:12].sum()
+    thin = np.zeros((40, 40), dtype=bool)
+    thin[20:22, 12:28] = True
+    assert len(choose_points(thin, 500)) == 32  # nothing is left when its edge is taken off
 
 
 def test_a_small_object_is_followed_by_its_colour():
