@@ -11,7 +11,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cascade.contracts import CameraImage, ConfigError, ImageTransform, Needs, Observation, OperatorStop, VideoPlan
+from cascade.contracts import (
+    CameraImage,
+    ConfigError,
+    DataError,
+    ImageTransform,
+    Needs,
+    Observation,
+    OperatorStop,
+    VideoPlan,
+)
 from planner.diffusers_planner.loading import Loaded, load_pipeline
 from planner.diffusers_planner.memory import explain_memory
 from planner.diffusers_planner.options import DiffusersConfig
@@ -214,11 +223,16 @@ class DiffusersPlanner:
     def _watching(self, sample: int) -> Any:
         from planner.diffusers_planner.watching import watching
 
-        return watching(self._loaded.pipe, lambda done: self._after_step(sample, done))
+        return watching(self._loaded.pipe, lambda done, latents: self._after_step(sample, done, latents))
 
-    def _after_step(self, sample: int, done: int) -> None:
+    def _after_step(self, sample: int, done: int, latents: Any) -> None:
         if self._stop.is_set():
             raise OperatorStop(f"Planning stopped after {done} of {self._steps} steps.")
+        if latents is not None and not bool(latents.isfinite().all()):
+            raise DataError(
+                f"diffusers planner: expected finite latents, found NaN after step {done} of {self._steps}.",
+                "Use dtype: bfloat16 or float32, and check steps and guidance.",
+            )
         _log.debug("sample %d: step %d of %d", sample, done, self._steps)
         if self.on_step is not None:
             self.on_step(sample, done, self._steps)

@@ -9,8 +9,8 @@ from typing import Any
 
 
 @contextmanager
-def watching(pipe: Any, after_step: Callable[[int], None]) -> Iterator[dict[str, Any]]:
-    """Call `after_step` with the number of steps done after every denoising step inside the context.
+def watching(pipe: Any, after_step: Callable[[int, Any], None]) -> Iterator[dict[str, Any]]:
+    """Call `after_step` with the number of steps done and the latents after every denoising step inside the context.
 
     An exception that `after_step` raises ends the pipeline's call. Yields arguments to add to that call. A pipeline
     without callbacks is watched at its scheduler, whose `step` every pipeline calls once per step.
@@ -18,7 +18,7 @@ def watching(pipe: Any, after_step: Callable[[int], None]) -> Iterator[dict[str,
     if "callback_on_step_end" in inspect.signature(type(pipe).__call__).parameters:
 
         def on_step_end(_pipe: Any, step: int, _timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:
-            after_step(step + 1)
+            after_step(step + 1, tensors.get("latents"))
             return tensors
 
         yield {"callback_on_step_end": on_step_end}
@@ -29,7 +29,7 @@ def watching(pipe: Any, after_step: Callable[[int], None]) -> Iterator[dict[str,
         nonlocal done
         result = original(*args, **kwargs)
         done += 1
-        after_step(done)
+        after_step(done, result[0])
         return result
 
     pipe.scheduler.step = counted

@@ -77,34 +77,38 @@ def wan_transformer(channels_in, channels_out, **more):
     )
 
 
-def flow_scheduler():
+def flow_scheduler(**more):
     from diffusers import FlowMatchEulerDiscreteScheduler
 
-    return FlowMatchEulerDiscreteScheduler(shift=3.0)
+    return FlowMatchEulerDiscreteScheduler(**({"shift": 3.0} | more))
 
 
 def wan21():
     from diffusers import WanImageToVideoPipeline
-    from transformers import CLIPVisionConfig, CLIPVisionModel
 
-    vision = CLIPVisionConfig(
-        hidden_size=4,
-        projection_dim=4,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        image_size=32,
-        intermediate_size=16,
-        patch_size=8,
-    )
     return WanImageToVideoPipeline(
         tokenizer=tokenizer(),
         text_encoder=text_encoder("UMT5"),
         vae=wan_vae(),
         scheduler=flow_scheduler(),
         image_processor=clip_processor(),
-        image_encoder=CLIPVisionModel(vision).eval(),
+        image_encoder=clip_vision(),
         transformer=wan_transformer(36, 16, image_dim=4, added_kv_proj_dim=24),
     )
+
+
+def clip_vision():
+    from transformers import CLIPVisionConfig, CLIPVisionModel
+
+    config = CLIPVisionConfig(
+        hidden_size=4,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        image_size=32,
+        intermediate_size=16,
+        patch_size=8,
+    )
+    return CLIPVisionModel(config).eval()
 
 
 def clip_processor():
@@ -193,12 +197,220 @@ def ltx_condition():
     return ltx("LTXConditionPipeline")
 
 
+def cogvideox(**more):
+    from diffusers import (
+        AutoencoderKLCogVideoX,
+        CogVideoXDDIMScheduler,
+        CogVideoXImageToVideoPipeline,
+        CogVideoXTransformer3DModel,
+    )
+
+    shape = {"sample_width": 8, "sample_height": 4, "sample_frames": 9, "patch_size": 2} | more
+    transformer = CogVideoXTransformer3DModel(
+        num_attention_heads=2,
+        attention_head_dim=16,
+        in_channels=8,
+        out_channels=4,
+        time_embed_dim=2,
+        text_embed_dim=TEXT,
+        num_layers=1,
+        temporal_compression_ratio=4,
+        max_text_seq_length=226,
+        use_rotary_positional_embeddings=True,
+        **shape,
+    )
+    vae = AutoencoderKLCogVideoX(
+        in_channels=3,
+        out_channels=3,
+        down_block_types=("CogVideoXDownBlock3D",) * 4,
+        up_block_types=("CogVideoXUpBlock3D",) * 4,
+        block_out_channels=(8, 8, 8, 8),
+        latent_channels=4,
+        layers_per_block=1,
+        norm_num_groups=2,
+        temporal_compression_ratio=4,
+    )
+    return CogVideoXImageToVideoPipeline(
+        tokenizer=tokenizer(),
+        text_encoder=text_encoder(),
+        vae=vae,
+        transformer=transformer,
+        scheduler=CogVideoXDDIMScheduler(),
+    )
+
+
+def cogvideox10():
+    return cogvideox(use_learned_positional_embeddings=True)
+
+
+def cogvideox15():
+    return cogvideox(patch_size_t=2, ofs_embed_dim=2, patch_bias=False, sample_width=8, sample_height=8)
+
+
+class PermissiveGuardrail:
+    """Stands where the guardrail of Cosmos stands, and counts."""
+
+    texts = 0
+
+    def to(self, device):
+        return self
+
+    def check_text_safety(self, prompt):
+        type(self).texts += 1
+        return True
+
+    def check_video_safety(self, frames):
+        return frames
+
+
+def cosmos2():
+    from diffusers import Cosmos2VideoToWorldPipeline, CosmosTransformer3DModel
+
+    transformer = CosmosTransformer3DModel(
+        in_channels=17,
+        out_channels=16,
+        num_attention_heads=2,
+        attention_head_dim=16,
+        num_layers=2,
+        mlp_ratio=2,
+        text_embed_dim=TEXT,
+        adaln_lora_dim=4,
+        max_size=(4, 32, 32),
+        patch_size=(1, 2, 2),
+        rope_scale=(2.0, 1.0, 1.0),
+        concat_padding_mask=False,  # with it the model needs torchvision
+        extra_pos_embed_type=None,
+    )
+    return Cosmos2VideoToWorldPipeline(
+        text_encoder=text_encoder(),
+        tokenizer=tokenizer(),
+        transformer=transformer,
+        vae=wan_vae(),
+        scheduler=flow_scheduler(use_karras_sigmas=True),
+        safety_checker=PermissiveGuardrail(),
+    )
+
+
+def skyreels():
+    """A pipeline class without a record of its own; its VAE and text encoder are those of Wan."""
+    from diffusers import SkyReelsV2ImageToVideoPipeline, SkyReelsV2Transformer3DModel
+
+    transformer = SkyReelsV2Transformer3DModel(
+        patch_size=(1, 2, 2),
+        num_attention_heads=2,
+        attention_head_dim=12,
+        in_channels=36,
+        out_channels=16,
+        text_dim=TEXT,
+        freq_dim=16,
+        ffn_dim=32,
+        num_layers=1,
+        cross_attn_norm=True,
+        qk_norm="rms_norm_across_heads",
+        rope_max_seq_len=32,
+        image_dim=4,
+    )
+    return SkyReelsV2ImageToVideoPipeline(
+        tokenizer=tokenizer(),
+        text_encoder=text_encoder("UMT5"),
+        vae=wan_vae(),
+        scheduler=flow_scheduler(),
+        image_processor=clip_processor(),
+        image_encoder=clip_vision(),
+        transformer=transformer,
+    )
+
+
+def hunyuan():
+    import diffusers
+    import transformers
+
+    transformer = diffusers.HunyuanVideoTransformer3DModel(
+        in_channels=2 * 4 + 1,
+        out_channels=4,
+        num_attention_heads=2,
+        attention_head_dim=10,
+        num_layers=1,
+        num_single_layers=1,
+        num_refiner_layers=1,
+        patch_size=1,
+        patch_size_t=1,
+        guidance_embeds=False,
+        text_embed_dim=16,
+        pooled_projection_dim=8,
+        rope_axes_dim=(2, 4, 4),
+        image_condition_type="latent_concat",
+    )
+    vae = diffusers.AutoencoderKLHunyuanVideo(
+        in_channels=3,
+        out_channels=3,
+        latent_channels=4,
+        down_block_types=("HunyuanVideoDownBlock3D",) * 4,
+        up_block_types=("HunyuanVideoUpBlock3D",) * 4,
+        block_out_channels=(8, 8, 8, 8),
+        layers_per_block=1,
+        act_fn="silu",
+        norm_num_groups=4,
+        scaling_factor=0.476986,
+        spatial_compression_ratio=8,
+        temporal_compression_ratio=4,
+        mid_block_add_attention=True,
+    )
+    small = {"num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 16, "hidden_size": 16}
+    llava = transformers.LlavaConfig(
+        text_config=transformers.LlamaConfig(vocab_size=32, pad_token_id=0, eos_token_id=1, bos_token_id=1, **small),
+        vision_config=transformers.CLIPVisionConfig(image_size=32, patch_size=8, projection_dim=16, **small),
+        image_token_index=20,
+        pad_token_id=0,
+    )
+    clip = transformers.CLIPTextConfig(
+        vocab_size=32, projection_dim=8, pad_token_id=0, bos_token_id=0, eos_token_id=1, **(small | {"hidden_size": 8})
+    )
+    return diffusers.HunyuanVideoImageToVideoPipeline(
+        text_encoder=transformers.LlavaForConditionalGeneration(llava).eval(),
+        tokenizer=tokenizer(),
+        transformer=transformer,
+        vae=vae,
+        scheduler=flow_scheduler(),
+        text_encoder_2=transformers.CLIPTextModel(clip).eval(),
+        tokenizer_2=tokenizer(),
+        image_processor=clip_processor(),
+    )
+
+
 BUILDERS = {
     "wan21-i2v": wan21,
     "wan22-i2v-a14b": wan22_a14b,
     "wan22-ti2v": wan22_ti2v,
     "ltx-i2v": ltx,
     "ltx-condition": ltx_condition,
+    "cogvideox-i2v": cogvideox10,
+    "cogvideox15-i2v": cogvideox15,
+    "cosmos2-v2w": cosmos2,
+    "hunyuan-i2v": hunyuan,
+    "skyreels": skyreels,
+}
+
+
+# What a tiny model needs beyond its folder: smaller than any real video, and the names that real ones bring along.
+TINY = {"width_px": 64, "num_frames": 9, "steps": 2}
+OPTIONS = {
+    "cogvideox-i2v": {"width_px": None},
+    "cogvideox15-i2v": {"num_frames": 9},
+    "cosmos2-v2w": {"safety_checker": "tiny_guardrail:PermissiveGuardrail"},
+    "hunyuan-i2v": {
+        "call": {
+            "prompt_template": {
+                "template": "{}",
+                "crop_start": 0,
+                "image_emb_len": 16,
+                "image_emb_start": 5,
+                "image_emb_end": 21,
+            },
+            "max_sequence_length": 40,
+        }
+    },
+    "skyreels": {"adapter": {"goal": "last_image", "num_frames": 97, "width_px": 960, "height_px": 544}},
 }
 
 
@@ -228,3 +440,28 @@ def observation():
     image = CameraImage(rgb=rgb, K=K, stamp_s=0.0, T_base_cam=np.eye(4))
     arm = ArmState(q=np.zeros(7), T_base_ee=np.eye(4), gripper_opening=1.0, stamp_s=0.0)
     return Observation(images={"corner": image}, arm=arm)
+
+
+@pytest.fixture(scope="session")
+def load_tiny(model_folder):
+    """Function from a family's name and options to a planner, built by the plug-in as in a run."""
+    import sys
+    from types import ModuleType
+
+    from planner.plugins import DIFFUSERS
+
+    module = ModuleType("tiny_guardrail")
+    module.PermissiveGuardrail = PermissiveGuardrail
+    sys.modules["tiny_guardrail"] = module
+
+    def load(name: str, **more):
+        values = {"model": str(model_folder(name))} | TINY | OPTIONS.get(name, {}) | more
+        return DIFFUSERS.build(DIFFUSERS.config.model_validate(values))
+
+    yield load
+    del sys.modules["tiny_guardrail"]
+
+
+@pytest.fixture(scope="session")
+def guardrail():
+    return PermissiveGuardrail

@@ -1,0 +1,109 @@
+"""Every family: built, saved, loaded by the plug-in, planned with, saved and replayed."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from cascade.contracts import ConfigError, Planner
+from cascade.contracts.plan_file import load_plan, save_plan
+from planner.plugins import FILE, FileConfig
+
+FAMILIES = {
+    "wan21-i2v": 16.0,
+    "wan22-i2v-a14b": 16.0,
+    "wan22-ti2v": 24.0,
+    "ltx-i2v": 25.0,
+    "ltx-condition": 25.0,
+    "cogvideox-i2v": 8.0,
+    "cogvideox15-i2v": 16.0,
+    "cosmos2-v2w": 16.0,
+    "hunyuan-i2v": 24.0,
+    "skyreels": None,
+}
+
+
+@pytest.mark.parametrize(("name", "fps"), FAMILIES.items())
+def test_a_family_plans_and_its_plan_replays(name, fps, load_tiny, observation, tmp_path):
+    planner = load_tiny(name)
+    plan = planner.plan(observation, "open the door", seed=3)[0]
+    assert isinstance(planner, Planner)
+    assert planner.family == {"skyreels": "adapter:SkyReelsV2ImageToVideoPipeline"}.get(name, name)
+    assert plan.frames.shape == (17, 128, 128, 3)
+    assert plan.frames[1:].std(axis=0).max() > 1  # it moves, and not only away from the observation
+    made = plan.provenance["frames_made"]
+    assert plan.frame_dt_s == (None if fps is None else pytest.approx((made - 1) / fps / 16))
+    json.dumps(plan.provenance)
+    save_plan(plan, tmp_path)
+    again = FILE.build(FileConfig(path=tmp_path)).plan(observation, "open the door", seed=0)[0]
+    np.testing.assert_array_equal(again.frames, plan.frames)
+    assert again.transform == plan.transform
+    assert load_plan(tmp_path).provenance["family"] == planner.family
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_the_same_seed_makes_the_same_plan_and_another_one_another(name, load_tiny, observation):
+    planner = load_tiny(name)
+    plan, again, other = (planner.plan(observation, "open the door", seed=s)[0] for s in (3, 3, 4))
+    np.testing.assert_array_equal(plan.frames, again.frames)
+    assert (plan.frames != other.frames).any()
+
+
+@pytest.mark.parametrize("name", ["wan21-i2v", "wan22-i2v-a14b", "ltx-condition", "skyreels"])
+def test_a_goal_image_shapes_the_plan(name, load_tiny, observation):
+    import dataclasses
+
+    planner = load_tiny(name)
+    image = observation.image("corner")
+    goal = dataclasses.replace(image, rgb=255 - image.rgb)
+    free = planner.plan(observation, "open the door", seed=3)[0]
+    aimed = planner.plan(observation, "open the door", seed=3, goal=goal)[0]
+    assert (free.frames[1:] != aimed.frames[1:]).any()
+
+
+@pytest.mark.parametrize("name", ["wan22-ti2v", "ltx-i2v", "cosmos2-v2w"])
+def test_a_family_without_goals_says_so(name, load_tiny, observation):
+    with pytest.raises(ConfigError, match="goal"):
+        load_tiny(name).plan(observation, "open the door", seed=3, goal=observation.image("corner"))
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_the_image_and_the_words_matter(name, load_tiny, observation):
+    import dataclasses
+
+    from cascade.contracts import Observation
+
+    planner = load_tiny(name, prompt_profile="plain")
+    plan = planner.plan(observation, "open the door", seed=3)[0]
+    image = dataclasses.replace(observation.image("corner"), rgb=255 - observation.image("corner").rgb)
+    elsewhere = planner.plan(Observation(images={"corner": image}, arm=observation.arm), "open the door", seed=3)[0]
+    assert (plan.frames[1:] != elsewhere.frames[1:]).any()
+    other = planner.plan(observation, "close the camera", seed=3)[0]
+    assert (plan.frames[1:] != other.frames[1:]).any()
+
+
+def test_both_transformers_of_a14b_work(load_tiny, observation):
+    planner = load_tiny("wan22-i2v-a14b", steps=6)
+    pipe = planner._loaded.pipe
+    calls = {"transformer": 0, "transformer_2": 0}
+    for name in calls:
+        getattr(pipe, name).register_forward_hook(lambda *_, name=name: calls.update({name: calls[name] + 1}))
+    planner.plan(observation, "open the door", seed=0)
+    assert calls["transformer"] > 0
+    assert calls["transformer_2"] > 0
+    assert sum(calls.values()) == 12  # two per step: with and without the words
+
+
+def test_cosmos_asks_its_guardrail_every_time(load_tiny, observation, guardrail):
+    planner = load_tiny("cosmos2-v2w")
+    before = guardrail.texts
+    for _ in range(2):
+        planner.plan(observation, "open the door", seed=0)
+    assert guardrail.texts == before + 2
+
+
+def test_cosmos_does_not_start_without_a_guardrail(load_tiny):
+    with pytest.raises(ConfigError, match="guardrail"):
+        load_tiny("cosmos2-v2w", safety_checker="no_such_module:Checker")
