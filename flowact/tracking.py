@@ -134,9 +134,10 @@ def _same_look(soft: NDArray[np.float32], first_uv: Floats, uv: Floats, t: int) 
     """Return which of (N, 2) points in frame t have the colour they had in frame 0, a change of light discounted."""
     height, width = soft.shape[1:3]
 
-    def colours(frame: NDArray[np.float32], at: Floats) -> NDArray[np.float32]:
+    def colours(frame: NDArray[np.float32], at: Floats) -> Floats:
         rows = np.clip(np.floor(at[:, 1]), 0, height - 1).astype(int)
-        return frame[rows, np.clip(np.floor(at[:, 0]), 0, width - 1).astype(int)]
+        columns = np.clip(np.floor(at[:, 0]), 0, width - 1).astype(int)
+        return np.asarray(frame[rows, columns], dtype=np.float64)
 
     difference = colours(soft[t], uv) - colours(soft[0], first_uv)
     difference = difference - 0.5 * difference.mean(axis=1, keepdims=True)
