@@ -73,6 +73,9 @@ class TrainerConfig(PluginConfig):
     held_out: float = Field(0.03, ge=0, lt=1, description="share of seeds never trained on")
     initial: Path | None = Field(None, description="folder of planner weights to start from")
     max_steps: int | None = Field(None, ge=1, description="end every stage after this many steps (for trials)")
+    start_frame: int = Field(
+        0, ge=0, le=4, description="frame at which an episode starts; 1 skips a first image that is not yet settled"
+    )
     start_share: float = Field(0.65, ge=0, le=1, description="share of windows that begin at an episode's start")
 
 

@@ -22,6 +22,7 @@ class TrainingContext:
     Attributes:
         tracks: all episodes. rng: of batches and augmentation. generator: of noise on tensors.
         device: where to compute. size_px: of plan frames. frames: future frames of a plan. batch: plans per step.
+        start_frame: where windows from an episode's start begin.
     """
 
     tracks: list[Track]
@@ -31,6 +32,7 @@ class TrainingContext:
     size_px: int
     frames: int
     batch: int
+    start_frame: int = 0
 
     def autocast(self) -> AbstractContextManager[Any]:
         """Return bfloat16 arithmetic where the machine has it."""

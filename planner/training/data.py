@@ -15,7 +15,7 @@ from cascade.contracts.keyframes import keyframe_indices
 from planner.frames import apply_transform, centre_square
 from planner.phrases import task_name
 
-MIN_FRAMES = 6
+MIN_FRAMES = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,8 +126,17 @@ def draw_window(tracks: list[Track], track: int, frames: int, start: int) -> Win
 class WindowSampler:
     """Draws training windows: most begin at the episode's start, the rest anywhere before its last moments."""
 
-    def __init__(self, tracks: list[Track], *, frames: int, start_share: float, rng: np.random.Generator) -> None:
+    def __init__(
+        self,
+        tracks: list[Track],
+        *,
+        frames: int,
+        start_share: float,
+        rng: np.random.Generator,
+        start_frame: int = 0,
+    ) -> None:
         self._tracks, self._frames, self._start_share, self._rng = tracks, frames, start_share, rng
+        self._start_frame = start_frame
         by_task: dict[str, list[int]] = {}
         for index, track in enumerate(tracks):
             if track.teaches and not track.held_out:
@@ -140,19 +149,20 @@ class WindowSampler:
         for _ in range(count):
             group = self._by_task[int(self._rng.integers(len(self._by_task)))]
             index = group[int(self._rng.integers(len(group)))]
-            start = 0
+            start = self._start_frame
             if self._rng.random() >= self._start_share:
-                start = int(self._rng.integers(0, max(1, len(self._tracks[index].frames) - MIN_FRAMES + 1)))
+                last = len(self._tracks[index].frames) - MIN_FRAMES
+                start = int(self._rng.integers(start, max(start + 1, last + 1)))
             windows.append(draw_window(self._tracks, index, self._frames, start))
         return windows
 
 
-def held_out_windows(tracks: list[Track], frames: int, limit: int) -> list[Window]:
+def held_out_windows(tracks: list[Track], frames: int, limit: int, start_frame: int = 0) -> list[Window]:
     """Return windows from the start of held-out demonstrations (of training ones when none is held out)."""
     kept = [i for i, t in enumerate(tracks) if t.teaches and t.held_out]
     kept = kept or [i for i, t in enumerate(tracks) if t.teaches][:limit]
     step = max(1, len(kept) // limit)
-    return [draw_window(tracks, index, frames, 0) for index in kept[::step][:limit]]
+    return [draw_window(tracks, index, frames, start_frame) for index in kept[::step][:limit]]
 
 
 def batches(count: int, size: int) -> Iterator[slice]:

@@ -102,7 +102,7 @@ class PlanStage:
         self.network, self._batches, self._autoencoder = network, batches, autoencoder
         self._sampler, self._flow = sampler, flow
         context = batches.context
-        self._windows = held_out_windows(context.tracks, context.frames, HELD_OUT_LIMIT)
+        self._windows = held_out_windows(context.tracks, context.frames, HELD_OUT_LIMIT, context.start_frame)
 
     def loss(self) -> tuple[Tensor, Mapping[str, float]]:
         """Return the loss of a random batch of windows."""

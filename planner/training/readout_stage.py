@@ -31,7 +31,7 @@ class ReadoutStage:
         self.network = LatentReadout(channels=batches.row(batches.scales.latent_mean).shape[0]).to(
             device=context.device, memory_format=torch.channels_last
         )
-        self._windows = held_out_windows(context.tracks, context.frames, HELD_OUT_LIMIT)
+        self._windows = held_out_windows(context.tracks, context.frames, HELD_OUT_LIMIT, context.start_frame)
 
     def loss(self) -> tuple[Tensor, Mapping[str, float]]:
         """Return the negative log-likelihood of the true hand given worsened plans."""

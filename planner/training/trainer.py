@@ -98,13 +98,20 @@ class _Run:
             size_px=SIZE_PX,
             frames=FRAMES,
             batch=options.batch,
+            start_frame=options.start_frame,
         )
         self.state: dict[str, Any] = {"done": {}, "scores": {}, "stage": None, "scales": None, **state}
         if "rng" in state:
             restore_generator(self.context.rng, state["rng"])
             self.context.generator.set_state(state["generator"])
         self.words = WordBank(((t.task, t.instruction) for t in tracks if t.teaches), options.seed)
-        self.sampler = WindowSampler(tracks, frames=FRAMES, start_share=options.start_share, rng=self.context.rng)
+        self.sampler = WindowSampler(
+            tracks,
+            frames=FRAMES,
+            start_share=options.start_share,
+            rng=self.context.rng,
+            start_frame=options.start_frame,
+        )
         self.initial = self._initial()
 
     def _initial(self) -> PlannerWeights | None:

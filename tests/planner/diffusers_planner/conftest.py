@@ -83,7 +83,7 @@ def flow_scheduler(**more):
     return FlowMatchEulerDiscreteScheduler(**({"shift": 3.0} | more))
 
 
-def wan21():
+def wan21(**more):
     from diffusers import WanImageToVideoPipeline
 
     return WanImageToVideoPipeline(
@@ -93,8 +93,12 @@ def wan21():
         scheduler=flow_scheduler(),
         image_processor=clip_processor(),
         image_encoder=clip_vision(),
-        transformer=wan_transformer(36, 16, image_dim=4, added_kv_proj_dim=24),
+        transformer=wan_transformer(36, 16, image_dim=4, added_kv_proj_dim=24, **more),
     )
+
+
+def wan21_flf():
+    return wan21(pos_embed_seq_len=2 * 17)  # 16 patches and one class token of each image
 
 
 def clip_vision():
@@ -380,6 +384,7 @@ def hunyuan():
 
 BUILDERS = {
     "wan21-i2v": wan21,
+    "wan21-flf2v": wan21_flf,
     "wan22-i2v-a14b": wan22_a14b,
     "wan22-ti2v": wan22_ti2v,
     "ltx-i2v": ltx,
@@ -410,7 +415,7 @@ OPTIONS = {
             "max_sequence_length": 40,
         }
     },
-    "skyreels": {"adapter": {"goal": "last_image", "num_frames": 97, "width_px": 960, "height_px": 544}},
+    "skyreels": {"adapter": {"num_frames": 97, "width_px": 960, "height_px": 544}},
 }
 
 

@@ -23,8 +23,9 @@ def family_of(index, transformer=None, *, pipeline=None, adapter=None):
     return find_family(index, transformer or {}, pipeline=pipeline, adapter=adapter).name
 
 
-def test_the_three_wans_are_told_apart_by_their_configuration():
+def test_the_four_wans_are_told_apart_by_their_configuration():
     assert family_of(WAN | {"boundary_ratio": None}) == "wan21-i2v"
+    assert family_of(WAN, {"pos_embed_seq_len": 514}) == "wan21-flf2v"
     assert family_of(WAN | {"boundary_ratio": 0.9}) == "wan22-i2v-a14b"
     assert family_of(WAN | {"expand_timesteps": True}) == "wan22-ti2v"
 
