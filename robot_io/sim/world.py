@@ -61,6 +61,8 @@ class World:
 
     def reset(self, task: str, seed: int) -> None:
         """Build the layout of (task, seed); raises ConfigError for an unknown task, DataError for a bad seed."""
+        import mujoco
+
         task = check_task(task)
         if not 0 <= int(seed) < 2**32:
             raise DataError(f"seed: expected an integer in 0 .. 2^32 - 1, found {seed}.")
@@ -77,6 +79,9 @@ class World:
         env.seeded_rand_vec = True
         env.seed(int(seed))
         self.raw_observation, _ = env.reset(seed=int(seed))
+        # Meta-World moves bodies (a peg, a faucet) after its last step: without this the first image shows them where
+        # they were in the layout before. Positions only, so that the physics goes on bit for bit as it would have.
+        mujoco.mj_kinematics(env.model, env.data)
         self._env, self.task, self.seed = env, task, int(seed)
         self.steps, self.success = 0, False
 

@@ -244,3 +244,16 @@ def test_a_tilted_hand_does_not_refuse_the_orientation_it_is_held_to(rig: SimRig
     turned = np.array([level[0], -level[1], level[3], -level[2]])
     with pytest.raises(DataError, match="held one"):
         rig.arm.send(np.r_[start.position_m, turned / np.linalg.norm(turned)], 0.0)
+
+
+@pytest.mark.parametrize("task", ["assembly", "faucet-open", "door-open", "button-press"])
+def test_the_first_image_shows_everything_where_the_second_does(rig: SimRig, task: str) -> None:
+    rig.reset(task=task, seed=105)
+    first = rig.observe().image("corner")
+    rig.clock.tick()
+    second = rig.observe().image("corner")
+    for name in set(first.segment_names) - {"arm", "gripper"}:
+        before, after = first.mask(name), second.mask(name)
+        if before.sum() > 20 and after.sum() > 20:
+            shift = np.argwhere(before).mean(axis=0) - np.argwhere(after).mean(axis=0)
+            assert np.abs(shift).max() < 3.0, name
