@@ -58,7 +58,7 @@ def _iou(a: Bools, b: Bools) -> float:
 def rigid_residual(frames: Frames, mask: Bools) -> Result:
     """RMS distance of a body's points from the best similarity between frames [px], 0.., lower is better.
 
-    Lucas-Kanade tracks, RANSAC similarity, all living tracks counted; the worst step's value, the mean in `detail`.
+    Lucas-Kanade tracks, RANSAC similarity, all living tracks counted; mean over steps, the worst in `detail`.
     High on morphing and teleports. Caveat: turning out of the image plane is not a similarity and costs a little.
 
     Args:
@@ -69,7 +69,7 @@ def rigid_residual(frames: Frames, mask: Bools) -> Result:
 
     if not moves(frames):
         return no_motion(STILL)
-    tracks = track(frames, mask)
+    tracks = track(frames, _inner(mask))
     residuals: list[float] = []
     for t in range(len(frames) - 1):
         alive = tracks.alive[t + 1]
@@ -81,7 +81,15 @@ def rigid_residual(frames: Frames, mask: Bools) -> Result:
             residuals.append(float(np.sqrt(((source @ A[:, :2].T + A[:, 2] - target) ** 2).sum(1).mean())))
     if not residuals:
         return unavailable("fewer than 4 points of the body can be followed")
-    return measured(max(residuals), mean=float(np.mean(residuals)), steps=len(residuals), of_steps=len(frames) - 1)
+    return measured(float(np.mean(residuals)), worst=max(residuals), steps=len(residuals), of_steps=len(frames) - 1)
+
+
+def _inner(mask: Bools) -> Bools:
+    """The mask without its rim, where points belong half to the background; all of it when little would be left."""
+    import cv2
+
+    inner = np.asarray(cv2.erode(mask.astype(np.uint8), np.ones((5, 5), np.uint8)) > 0, dtype=np.bool_)
+    return inner if inner.sum() >= max(20.0, 0.3 * mask.sum()) else mask
 
 
 def track_survival(frames: Frames, mask: Bools | None = None) -> Result:
@@ -112,8 +120,8 @@ def object_permanence(frames: Frames, mask: Bools, *, occluded: Bools | None = N
         return no_motion(STILL)
     if not mask.any() or mask.all():
         return unavailable("the object's mask is empty or covers everything")
-    inside, outside = _histogram(frames[0], mask), _histogram(frames[0], ~mask)
-    model = inside > outside * (mask.sum() / (~mask).sum() + 1.0)
+    # A colour is the object's where most of its pixels in frame 0 are on the object.
+    model = _histogram(frames[0], mask) > _histogram(frames[0], ~mask)
     areas = np.array([model[_bins(frame)].sum() for frame in frames], dtype=np.float64)
     if areas[0] < 0.3 * mask.sum():
         return unavailable("the object has the colours of its surroundings")
@@ -134,7 +142,7 @@ def _bins(image: Frames) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np
 def _histogram(image: Frames, mask: Bools) -> Floats:
     counts = np.zeros((16, 16, 16))
     np.add.at(counts, tuple(channel[mask] for channel in _bins(image)), 1.0)
-    return np.asarray(counts / max(1.0, float(counts.sum())), dtype=np.float64)
+    return counts
 
 
 def teleport(path_m: Floats, *, max_step_m: float) -> Result:
