@@ -22,7 +22,8 @@ ARRIVED = 0.85  # share of the planned way that counts as there
 FOLLOWS = 0.35  # share of a stroke that the object has to come along
 ATTEMPTS = 4
 STROKE_M = 0.12
-STRIDE_M = 0.025
+LOOSE_M = 0.03
+STRIDE_M = 0.04
 
 
 class Phase(StrEnum):
@@ -129,9 +130,11 @@ class Pushing:
         end = start + sign * min(abs(last - start), STROKE_M / per_unit) if (last - start) * sign > 0 else last
         count = max(1, int(np.ceil(abs(end - start) * per_unit / STRIDE_M)))
         self.before_q, self.stroke_m = self.now_q, abs(end - start) * per_unit
+        # Loose on the way: a target well ahead pushes harder than one that is nearly reached.
+        tolerance = [LOOSE_M] * count + [0.015]
         points = [
-            Waypoint(position_m=self.motion.move(contact, float(q)), gripper=CLOSED, tolerance_m=0.012)
-            for q in np.linspace(start, end, count + 1)
+            Waypoint(position_m=self.motion.move(contact, float(q)), gripper=CLOSED, tolerance_m=near)
+            for q, near in zip(np.linspace(start, end, count + 1), tolerance, strict=True)
         ]
         return Step(waypoints=points, final=False, note=f"push, attempt {self.attempts}")
 
