@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Callable
 
+import mujoco
 import numpy as np
 import pytest
 from hypothesis import given
@@ -247,13 +248,11 @@ def test_a_tilted_hand_does_not_refuse_the_orientation_it_is_held_to(rig: SimRig
 
 
 @pytest.mark.parametrize("task", ["assembly", "faucet-open", "door-open", "button-press"])
-def test_the_first_image_shows_everything_where_the_second_does(rig: SimRig, task: str) -> None:
-    rig.reset(task=task, seed=105)
-    first = rig.observe().image("corner")
-    rig.clock.tick()
-    second = rig.observe().image("corner")
-    for name in set(first.segment_names) - {"arm", "gripper"}:
-        before, after = first.mask(name), second.mask(name)
-        if before.sum() > 20 and after.sum() > 20:
-            shift = np.argwhere(before).mean(axis=0) - np.argwhere(after).mean(axis=0)
-            assert np.abs(shift).max() < 3.0, name
+def test_the_first_image_shows_everything_where_it_is(rig: SimRig, task: str) -> None:
+    for seed in (105, 106, 107):
+        rig.reset(task=task, seed=seed)
+        model, data = rig.world.model, rig.world.data
+        drawn = data.xpos.copy()
+        mujoco.mj_kinematics(model, data)
+        off = np.linalg.norm(data.xpos - drawn, axis=1)
+        assert off.max() < 1e-6, model.body(int(off.argmax())).name
