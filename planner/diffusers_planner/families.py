@@ -37,6 +37,7 @@ class Family:
         image: how the first frame is given: as one argument, or as conditions with frame indices.
         image_argument: name of that argument.
         goal_argument: argument that takes a last frame, 'conditions', or None.
+        needs_goal: it only fills in between a first and a last frame.
         takes_negative, takes_size: whether the call has these arguments.
         caches_prompt: whether the text can be encoded without the image, once per sentence.
         full_precision: components that stay in float32 whatever the arithmetic.
@@ -59,6 +60,7 @@ class Family:
     image: Literal["argument", "conditions"] = "argument"
     image_argument: str = "image"
     goal_argument: str | None = None
+    needs_goal: bool = False
     takes_negative: bool = True
     takes_size: bool = True
     caches_prompt: bool = True
@@ -77,10 +79,12 @@ WAN21 = Family(
     guidance=5.0,
     fps=16.0,
     negative_prompt=WAN_NEGATIVE,
-    goal_argument="last_image",
     full_precision=("vae", "image_encoder"),
 )
-WAN22_A14B = replace(WAN21, name="wan22-i2v-a14b", steps=40, guidance=3.5, full_precision=("vae",))
+WAN21_FLF = replace(WAN21, name="wan21-flf2v", goal_argument="last_image", needs_goal=True)
+WAN22_A14B = replace(
+    WAN21, name="wan22-i2v-a14b", steps=40, guidance=3.5, goal_argument="last_image", full_precision=("vae",)
+)
 WAN22_TI2V = replace(
     WAN22_A14B,
     name="wan22-ti2v",
@@ -158,6 +162,7 @@ HUNYUAN = Family(
 
 FAMILIES: tuple[Family, ...] = (
     WAN21,
+    WAN21_FLF,
     WAN22_A14B,
     WAN22_TI2V,
     LTX,
@@ -197,9 +202,7 @@ def find_family(
             )
         name = SIBLINGS[stored]
     if name == WAN21.pipeline:
-        if index.get("expand_timesteps"):
-            return WAN22_TI2V
-        return WAN21 if index.get("boundary_ratio") is None else WAN22_A14B
+        return _wan(index, transformer)
     if name == COGVIDEOX.pipeline:
         return _cogvideox(transformer)
     for family in FAMILIES:
@@ -210,6 +213,15 @@ def find_family(
         "If its call takes an image, describe it with the option `adapter`. "
         + did_you_mean(name, {family.pipeline for family in FAMILIES}),
     )
+
+
+def _wan(index: Mapping[str, Any], transformer: Mapping[str, Any]) -> Family:
+    """Four models share one class: 2.2 say so in the index, first-and-last-frame has places for two image tokens."""
+    if index.get("expand_timesteps"):
+        return WAN22_TI2V
+    if index.get("boundary_ratio") is not None:
+        return WAN22_A14B
+    return WAN21 if transformer.get("pos_embed_seq_len") is None else WAN21_FLF
 
 
 def _cogvideox(transformer: Mapping[str, Any]) -> Family:

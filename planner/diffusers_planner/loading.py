@@ -6,9 +6,9 @@ import hashlib
 import importlib
 import importlib.util
 import json
-import logging
 import sys
 import unicodedata
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +22,6 @@ from planner.diffusers_planner.memory import explain_memory
 from planner.diffusers_planner.options import DiffusersConfig, LoraConfig
 
 INSTALL = 'pip install "cascade-wam[diffusers]"'
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,10 +60,11 @@ def load_pipeline(options: DiffusersConfig) -> Loaded:
     family = find_family(index, _transformer_config(folder, index), pipeline=options.pipeline, adapter=options.adapter)
     pipe = _from_pretrained(folder, family, options)
     _check_call(pipe, family, options.call)
-    for number, lora in enumerate(options.loras):
-        _load_lora(pipe, lora, f"lora{number}", options.local_files_only)
-    if len(options.loras) > 1:
-        pipe.set_adapters([f"lora{i}" for i in range(len(options.loras))], [lora.scale for lora in options.loras])
+    names = [f"lora{number}" for number in range(len(options.loras))]
+    for name, lora in zip(names, options.loras, strict=True):
+        _load_lora(pipe, lora, name, options.local_files_only)
+    if names:
+        pipe.set_adapters(names, [lora.scale for lora in options.loras])
     _place(pipe, options)
     pipe.set_progress_bar_config(disable=True)
     return Loaded(pipe, family, fingerprint(folder), _dtype_name(options))
@@ -139,7 +139,7 @@ def _from_pretrained(folder: Path, family: Family, options: DiffusersConfig) -> 
         with explain_memory(options, f"loading {family.name}"):
             pipe = pipeline_class.from_pretrained(
                 str(folder),
-                torch_dtype=_dtypes(family, options),
+                dtype=_dtypes(family, options),
                 local_files_only=True,
                 variant=options.variant,
                 **components,
@@ -216,7 +216,7 @@ def _check_call(pipe: Any, family: Family, call: Mapping[str, Any]) -> None:
     own |= {"height", "width"} if family.takes_size else set()
     own |= {"negative_prompt"} if family.takes_negative else set()
     named: Iterable[str | None] = (
-        "image" if family.image == "conditions" else family.image_argument,
+        "conditions" if family.image == "conditions" else family.image_argument,
         family.guidance_argument,
         family.fps_argument,
         None if family.goal_argument == "conditions" else family.goal_argument,
@@ -229,7 +229,7 @@ def _check_call(pipe: Any, family: Family, call: Mapping[str, Any]) -> None:
                 f"{where}: {type(pipe).__name__} takes no argument {name!r}.",
                 did_you_mean(name, known - {"self"}),
             )
-    for name in sorted(set(call) & own - {"image"}):
+    for name in sorted(set(call) & own):
         raise ConfigError(f"call: {name!r} is set by the planner.", "Use the planner's own option for it.")
 
 
@@ -240,16 +240,17 @@ def _load_lora(pipe: Any, lora: LoraConfig, name: str, local_files_only: bool) -
         raise ConfigError("loras: loading a LoRA needs peft, which is not installed.", "Run: pip install peft")
     more: dict[str, Any] = {"load_into_transformer_2": True} if lora.second_transformer else {}
     try:
-        pipe.load_lora_weights(
-            lora.path, weight_name=lora.weight_name, adapter_name=name, local_files_only=local_files_only, **more
-        )
+        with warnings.catch_warnings():
+            # peft warns of every LoRA after the first; several are what the list is for.
+            warnings.filterwarnings("ignore", message="Already found a `peft_config`")
+            pipe.load_lora_weights(
+                lora.path, weight_name=lora.weight_name, adapter_name=name, local_files_only=local_files_only, **more
+            )
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         raise WeightsError(
             f"{lora.path}: expected a LoRA of {type(pipe).__name__}, found none that fits ({error}).",
             "Check the path, `weight_name` and the model it was trained on.",
         ) from error
-    if not lora.second_transformer:
-        pipe.set_adapters([name], [lora.scale])
 
 
 def _place(pipe: Any, options: DiffusersConfig) -> None:

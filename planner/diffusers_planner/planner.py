@@ -53,7 +53,7 @@ class DiffusersPlanner:
         self._guidance = family.guidance if options.guidance is None else options.guidance
         self._negative = family.negative_prompt if options.negative_prompt is None else options.negative_prompt
         self._fps = family.fps if options.fps is None else options.fps
-        self._prompts = PromptCache(loaded.pipe)
+        self._prompts = PromptCache(loaded.pipe, options.call.get("max_sequence_length"))
         self._stop = threading.Event()
         self.on_step: Callable[[int, int, int], None] | None = None
 
@@ -102,6 +102,11 @@ class DiffusersPlanner:
             raise ConfigError(f"samples: expected 1 or more, found {samples}.")
         if goal is not None and self._loaded.family.goal_argument is None:
             raise ConfigError(f"planner 'diffusers': {self.family} cannot aim at a goal image.", "Leave the goal out.")
+        if goal is None and self._loaded.family.needs_goal:
+            raise ConfigError(
+                f"planner 'diffusers': {self.family} fills in between two images and got no goal image.",
+                "Give a goal, or use the model's image-to-video sibling.",
+            )
         prompt = write_prompt(self._template, instruction)
         self._stop.clear()
         view, transform = first_frame(observation, self._options.camera, self._options.size_px)
@@ -212,11 +217,12 @@ class DiffusersPlanner:
         family = self._loaded.family
         images = [PIL.Image.fromarray(picture) for picture in pictures]
         if family.image == "conditions":
-            return {
-                "image": images,
-                "frame_index": [0, self._count - 1][: len(images)],
-                "strength": [1.0] * len(images),
-            }
+            from diffusers.pipelines.ltx.pipeline_ltx_condition import LTXVideoCondition
+
+            # Two images given as `image` and `frame_index` lose the second one in diffusers 0.42; conditions do not.
+            where = [0, self._count - 1]
+            conditions = [LTXVideoCondition(image=i, frame_index=k) for i, k in zip(images, where, strict=False)]
+            return {"conditions": conditions}
         goal = {family.goal_argument: images[1]} if len(images) > 1 and family.goal_argument else {}
         return {family.image_argument: images[0], **goal}
 

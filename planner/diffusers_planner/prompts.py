@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections import OrderedDict
 from typing import Any
 
@@ -38,10 +39,17 @@ def write_prompt(template: str, instruction: str) -> str:
 
 
 class PromptCache:
-    """Embeddings of sentences, so that a task's text is encoded once."""
+    """Embeddings of sentences, so that a task's text is encoded once.
 
-    def __init__(self, pipe: Any) -> None:
+    Args:
+        pipe: the pipeline.
+        max_length: tokens of a text; default: what the pipeline's call uses, which its `encode_prompt` alone does not.
+    """
+
+    def __init__(self, pipe: Any, max_length: int | None = None) -> None:
         self._pipe = pipe
+        length = inspect.signature(type(pipe).__call__).parameters.get("max_sequence_length")
+        self._max_length = max_length or (length.default if length is not None else None)
         self._kept: OrderedDict[tuple[str, str, bool], dict[str, Any]] = OrderedDict()
 
     def arguments(self, prompt: str, negative: str, guided: bool) -> dict[str, Any]:
@@ -55,9 +63,12 @@ class PromptCache:
         return dict(self._kept[key])
 
     def _encode(self, prompt: str, negative: str, guided: bool) -> dict[str, Any]:
-        device = self._pipe._execution_device
         found = self._pipe.encode_prompt(
-            prompt=prompt, negative_prompt=negative, do_classifier_free_guidance=guided, device=device
+            prompt=prompt,
+            negative_prompt=negative,
+            do_classifier_free_guidance=guided,
+            device=self._pipe._execution_device,
+            **({"max_sequence_length": self._max_length} if self._max_length else {}),
         )
         names = ["prompt_embeds", "negative_prompt_embeds"]
         if len(found) == 4:  # LTX also returns which tokens are text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -119,13 +120,26 @@ def test_the_model_between_two_images_asks_for_the_second(load_tiny, observation
 
 
 def test_an_adapter_can_describe_where_the_goal_goes(load_tiny, observation):
-    adapter = {"goal": "last_image", "fps": 16.0}
-    planner = load_tiny("wan22-i2v-a14b", adapter=adapter)
-    known = load_tiny("wan22-i2v-a14b", guidance=5.0, negative_prompt="")
-    by_adapter = load_tiny("wan22-i2v-a14b", adapter=adapter, negative_prompt="")
+    same = {"negative_prompt": "", "guidance": 5.0, "dtype": "float32"}
+    known = load_tiny("wan22-i2v-a14b", **same)
+    described = load_tiny("wan22-i2v-a14b", adapter={"goal": "last_image", "fps": 16.0}, **same)
     goal = observation.image("corner")
-    assert planner.family == "adapter:WanImageToVideoPipeline"
+    assert described.family == "adapter:WanImageToVideoPipeline"
     np.testing.assert_array_equal(
-        by_adapter.plan(observation, "go", seed=0, goal=goal)[0].frames,
+        described.plan(observation, "go", seed=0, goal=goal)[0].frames,
         known.plan(observation, "go", seed=0, goal=goal)[0].frames,
     )
+
+
+@pytest.mark.parametrize(("name", "stored"), [("wan22-ti2v", "WanPipeline"), ("ltx-i2v", "LTXPipeline")])
+def test_weights_published_as_a_text_only_pipeline_plan_from_the_image(
+    name, stored, model_folder, load_tiny, observation, tmp_path
+):
+    copy = tmp_path / name
+    shutil.copytree(model_folder(name), copy)
+    index = json.loads((copy / "model_index.json").read_text())
+    (copy / "model_index.json").write_text(json.dumps(index | {"_class_name": stored}))
+    planner = load_tiny(name, model=str(copy))
+    assert planner.family == name
+    plan, known = (p.plan(observation, "go", seed=0)[0] for p in (planner, load_tiny(name)))
+    np.testing.assert_array_equal(plan.frames, known.frames)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 
 import numpy as np
@@ -10,6 +11,8 @@ import pytest
 from cascade.contracts import ConfigError, DataError, OperatorStop, WeightsError
 from planner.diffusers_planner.loading import fingerprint
 from planner.plugins import DIFFUSERS, DiffusersConfig
+
+PEFT = importlib.util.find_spec("peft") is not None
 
 
 def test_frame_0_is_the_observation_and_the_model_s_own_is_compared_with_it(load_tiny, observation):
@@ -104,6 +107,15 @@ def test_text_is_encoded_once_per_sentence(load_tiny, observation):
     assert len(calls) > once
 
 
+@pytest.mark.parametrize("name", ["wan22-i2v-a14b", "ltx-condition", "cogvideox-i2v"])
+def test_the_kept_text_is_what_the_pipeline_itself_would_have_encoded(name, load_tiny, observation):
+    planner = load_tiny(name, dtype="float32", negative_prompt="fixed camera")
+    kept = planner.plan(observation, "open the door", seed=0)[0]
+    planner._words = lambda prompt: {"prompt": prompt, "negative_prompt": "fixed camera"}
+    own = planner.plan(observation, "open the door", seed=0)[0]
+    np.testing.assert_array_equal(kept.frames, own.frames)
+
+
 def test_without_guidance_the_model_runs_once_per_step(load_tiny, observation):
     calls = []
     planner = load_tiny("wan22-ti2v", guidance=1.0)
@@ -160,17 +172,56 @@ def test_an_unknown_camera_and_an_empty_instruction_are_refused(load_tiny, obser
         load_tiny("ltx-i2v").plan(observation, "", seed=0)
 
 
-def test_a_lora_and_offloading_say_what_they_need(load_tiny):
-    import importlib.util
+@pytest.mark.skipif(PEFT, reason="peft is installed")
+def test_a_lora_says_that_it_needs_peft(load_tiny):
+    with pytest.raises(ConfigError, match="pip install peft"):
+        load_tiny("ltx-i2v", loras=({"path": "some/lora"},))
 
+
+def save_lora(pipe, folder, seed, second=False):
+    """Write a random LoRA as diffusers' training scripts do."""
+    import torch
+    from peft import LoraConfig
+    from peft.utils import get_peft_model_state_dict
+
+    torch.manual_seed(seed)
+    transformer = pipe.transformer_2 if second else pipe.transformer
+    transformer.add_adapter(LoraConfig(r=2, target_modules=["to_q", "to_v"], init_lora_weights=False))
+    type(pipe).save_lora_weights(folder, transformer_lora_layers=get_peft_model_state_dict(transformer))
+    return str(folder)
+
+
+@pytest.mark.skipif(not PEFT, reason='needs peft: pip install "cascade-wam[diffusers]"')
+@pytest.mark.parametrize("name", ["ltx-i2v", "wan22-i2v-a14b"])
+def test_loras_change_the_plan_by_their_scale(name, load_tiny, observation, tmp_path):
+    def plan(*loras):
+        return load_tiny(name, dtype="float32", steps=4, loras=loras).plan(observation, "go", seed=0)[0].frames
+
+    second = name == "wan22-i2v-a14b"
+    one = save_lora(load_tiny(name)._loaded.pipe, tmp_path / "one", 1)
+    two = save_lora(load_tiny(name)._loaded.pipe, tmp_path / "two", 2, second)
+    bare, off = plan(), plan({"path": one, "scale": 0.0})
+    np.testing.assert_array_equal(bare, off)
+    first, both = plan({"path": one}), plan({"path": one}, {"path": two, "second_transformer": second})
+    assert (bare != first).any()
+    assert (first != both).any()
+    again = plan({"path": one}, {"path": two, "second_transformer": second, "scale": 0.0})
+    np.testing.assert_array_equal(first, again)
+
+
+@pytest.mark.skipif(not PEFT, reason='needs peft: pip install "cascade-wam[diffusers]"')
+def test_a_missing_lora_is_named(load_tiny, tmp_path):
+    with pytest.raises(WeightsError, match="nothing_here"):
+        load_tiny("ltx-i2v", loras=({"path": str(tmp_path / "nothing_here")},))
+
+
+def test_offloading_says_that_it_needs_a_gpu(load_tiny):
     import torch
 
-    if importlib.util.find_spec("peft") is None:
-        with pytest.raises(ConfigError, match="peft"):
-            load_tiny("ltx-i2v", loras=({"path": "some/lora"},))
-    if not torch.cuda.is_available():
-        with pytest.raises(ConfigError, match="GPU"):
-            load_tiny("ltx-i2v", offload="model")
+    if torch.cuda.is_available():
+        pytest.skip("a GPU is here")
+    with pytest.raises(ConfigError, match="GPU"):
+        load_tiny("ltx-i2v", offload="model")
 
 
 def build(**options):
