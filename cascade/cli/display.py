@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import shlex
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -39,6 +39,17 @@ def _line(kind: str, values: dict[str, Any]) -> str:
     return ""
 
 
+def write_report(result: EpisodeResult) -> Path | None:
+    """Write a run's report, whatever its outcome; a report that cannot be made is told, not raised."""
+    from cascade.report.page import build_report
+
+    try:
+        return build_report(Path(result.run_dir))
+    except CascadeError as error:
+        typer.echo(f"No report: {error}", err=True)
+        return None
+
+
 def finish(result: EpisodeResult, *, as_json: bool, task: str | None = None, seed: int | None = None) -> None:
     """Print the outcome of a run and leave with its exit code.
 
@@ -50,14 +61,22 @@ def finish(result: EpisodeResult, *, as_json: bool, task: str | None = None, see
         typer.echo(json.dumps(document(result, task=task, seed=seed), indent=2))
     else:
         typer.echo(result.run_dir)
-    colour = typer.colors.GREEN if result.outcome == "success" else typer.colors.YELLOW
-    typer.secho(result.verdict, err=True, fg=colour)
-    folder = shlex.quote(result.run_dir)
-    typer.echo(f"Run folder: {result.run_dir}\nNext: cascade inspect {folder}", err=True)
+    _summarise(result)
     if result.error is not None:
         raise _with_exit_code(result.error, result.exit_code)
     if result.exit_code:
         raise typer.Exit(result.exit_code)
+
+
+def _summarise(result: EpisodeResult) -> None:
+    from rich.console import Console
+
+    from cascade.report.summary import print_summary
+
+    try:
+        print_summary(Path(result.run_dir), Console(stderr=True))
+    except CascadeError:  # the folder is damaged; the verdict is still known
+        typer.echo(result.verdict, err=True)
 
 
 def document(result: EpisodeResult, **more: Any) -> dict[str, Any]:

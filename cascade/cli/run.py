@@ -29,10 +29,11 @@ def run(
     runs: Annotated[Path, typer.Option(envvar="CASCADE_RUNS", help="Folder that run folders are made in.")] = Path(
         "runs"
     ),
-    open_: Annotated[bool, typer.Option("--open", help="Make the report and open it in the browser.")] = False,
+    report: Annotated[bool, typer.Option(help="Write report.html into the run folder.")] = True,
+    open_: Annotated[bool, typer.Option("--open", help="Open the report in the browser.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
-    """Imagine the task, read the motion, check it, move the arm; leaves a run folder.
+    """Imagine the task, read the motion, check it, move the arm; leaves a run folder with a report.
 
     Exit code: 0 done, 2 wrong input, 3 something is missing, 4 refused before moving, 5 aborted in motion, 6 finished
     but failed, 130 stopped by a person.
@@ -44,7 +45,7 @@ def run(
 
         cascade run "open the door" --planner file --plan video.mp4 --task door-open
     """
-    from cascade.cli.display import Narrator, finish
+    from cascade.cli.display import Narrator, finish, write_report
     from cascade.compose import compose, execute
     from cascade.config import load_run
 
@@ -70,10 +71,9 @@ def run(
             overrides=overrides,
         )
     result = execute(chosen, runs=runs, command=shlex.join(["cascade", *sys.argv[1:]]), listener=Narrator())
-    if open_:
-        from cascade.report.page import build_report
-
-        typer.launch(build_report(Path(result.run_dir)).resolve().as_uri())
+    page = write_report(result) if report or open_ else None
+    if open_ and page is not None:
+        typer.launch(page.resolve().as_uri())
     finish(result, as_json=as_json, task=chosen.task, seed=chosen.seed)
 
 

@@ -152,7 +152,8 @@ def _vocabulary() -> tuple[dict[str, frozenset[str]], dict[str, float]]:
 def scene_for(instruction: str) -> str | None:
     """Return the task whose own words fit `instruction` best, or None when none or several fit equally well.
 
-    Words that few tasks share count more. A sentence that is a task's sentence or name always finds that task.
+    Words that few tasks share count more. A sentence that is a task's sentence, or has just the words of its name,
+    always finds that task.
     """
     plain = " ".join(re.findall(r"[a-z]+", instruction.lower()))
     for task, sentence in INSTRUCTIONS.items():
@@ -160,6 +161,9 @@ def scene_for(instruction: str) -> str | None:
             return task
     tasks, rarity = _vocabulary()
     asked = _words(instruction)
+    named = [task for task in tasks if asked == _words(task.replace("-", " "))]
+    if len(named) == 1:
+        return named[0]
     scores = {}
     for task, words in tasks.items():
         shared = sum(rarity[w] for w in asked & words)

@@ -256,3 +256,8 @@ def test_the_first_image_shows_everything_where_it_is(rig: SimRig, task: str) ->
         mujoco.mj_kinematics(model, data)
         off = np.linalg.norm(data.xpos - drawn, axis=1)
         assert off.max() < 1e-6, model.body(int(off.argmax())).name
+
+
+def test_the_words_of_a_tasks_name_find_it(rig: SimRig) -> None:
+    assert rig.scene_for("press the button") == "button-press"
+    assert rig.scene_for("Please close the door") == "door-close"
