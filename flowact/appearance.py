@@ -35,7 +35,9 @@ TOUCH_PRICE = 0.3  # cost of having moved and being twice as far
 TRACK_PX = 6.0  # a track this far from where the joint takes its point disagrees
 TRACK_PRICE = 0.3
 APART_M = 0.09  # spacing of the hinges tried on a circle
-FINALISTS = 4
+FINALISTS = 3
+SECOND_LOOK = 0.06
+COARSE = 2.4  # the first look at every candidate is this much coarser
 HINGE_PRICE = 0.005  # a hinge has two more unknowns than a slide along an axis
 MOVED_M = 0.015  # a plan is made to move something: less than this is taken only when nothing else fits
 LYING_PRICE = 0.05  # ... and most hinges stand upright
@@ -147,10 +149,12 @@ class JointSearch:
         candidates = [_blank(len(self.frames), kind, axis, origin) for kind, axis, origin in self._grid()]
         candidates += starts
         coarse = np.arange(2, len(self.frames), 2)
-        scored = sorted((self._solved(c, coarse, 1.7)[1], i) for i, c in enumerate(candidates))
+        scored = sorted((self._solved(c, coarse, COARSE)[1], i) for i, c in enumerate(candidates))
         chosen = {i for _, i in scored[:FINALISTS]}
-        chosen |= {i for i, c in enumerate(candidates) if c.kind is JointKind.PRISMATIC}
-        chosen |= set(range(len(candidates) - len(starts), len(candidates)))
+        # Few unknowns, or a start from tracks: worth a second look where not far off in the first.
+        special = {i for i, c in enumerate(candidates) if c.kind is JointKind.PRISMATIC}
+        special |= set(range(len(candidates) - len(starts), len(candidates)))
+        chosen |= {i for cost, i in scored if i in special and cost < scored[0][0] + SECOND_LOOK}
         finalists = [self._refined(candidates[i]) for i in sorted(chosen)]
         return min(finalists, key=lambda f: f[1] + _price_of(f[0]))
 
@@ -343,7 +347,7 @@ def _moved(motion: Motion, points: Floats, grid: Floats) -> Floats:
     if motion.kind is JointKind.PRISMATIC:
         return np.asarray(points[None] + grid[:, None, None] * motion.axis, dtype=np.float64)
     R = rotation_about(motion.axis, grid)
-    turned = np.einsum("qij,nj->qni", R, points - motion.origin_m)
+    turned = (points - motion.origin_m) @ R.transpose(0, 2, 1)
     return np.asarray(turned + motion.origin_m, dtype=np.float64)
 
 

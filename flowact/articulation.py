@@ -149,7 +149,7 @@ class _Fit:
             return X, dq, dg if self.free_axis else dg[..., :0]
         R = rotation_about(self.axis, q)
         p = points - self.origin
-        turned = np.einsum("tij,nj->tni", R, p)
+        turned = p @ R.transpose(0, 2, 1)
         dq = np.cross(self.axis, turned)[..., None]
         shift = np.einsum("tij,kj->tik", np.eye(3) - R, B)
         dg = np.broadcast_to(shift[:, None], (frames, count, 3, 2))
