@@ -163,3 +163,34 @@ def test_an_adapter_becomes_a_record():
 def test_unknown_options_are_errors():
     with pytest.raises(ValidationError, match="guidence"):
         DiffusersConfig(guidence=3.0)  # type: ignore[call-arg]
+
+
+def documented_options():
+    import re
+    from pathlib import Path
+
+    import yaml
+
+    page = (Path(__file__).parents[3] / "docs" / "diffusers-planners.md").read_text()
+    found = [yaml.safe_load(block) for block in re.findall(r"^ *```yaml\n(.*?)^ *```", page, re.MULTILINE | re.DOTALL)]
+    return [values["planner"]["options"] if "planner" in values else values for values in found]
+
+
+@pytest.mark.parametrize("options", documented_options())
+def test_the_options_shown_in_the_guide_exist(options):
+    config = DiffusersConfig.model_validate(options)
+    assert config.model_dump(exclude_unset=True).keys() == options.keys()
+
+
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.name)
+def test_the_table_of_families_says_what_the_records_say(family):
+    from pathlib import Path
+
+    page = (Path(__file__).parents[3] / "docs" / "diffusers-planners.md").read_text()
+    (row,) = [line for line in page.splitlines() if line.startswith(f"| `{family.name}`")]
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    size = "fixed" if family.fixed_size else str(family.multiple_px)
+    goal = "required" if family.needs_goal else "yes" if family.goal_argument else "no"
+    native = f"{family.width_px}x{family.height_px}, {family.num_frames}"
+    effort = f"{family.steps}, {family.guidance:g}"
+    assert cells[2:] == [f"{family.frame_step}k+1", size, native, effort, f"{family.fps:g}", goal]
