@@ -43,6 +43,7 @@ class InverseDynamicsExtractor:
         how: which reading counts when the planner brought one of its own.
         steps: targets per chunk, or None for the whole plan in one.
         cameras: the views the weights know, or None when no pixel is read.
+        weights: digest of the weights, for the record.
     """
 
     def __init__(
@@ -53,8 +54,10 @@ class InverseDynamicsExtractor:
         how: Fuse = "variance",
         steps: int | None = None,
         cameras: tuple[str, ...] | None = None,
+        weights: str | None = None,
     ) -> None:
         self._reader = reader
+        self._weights = {} if weights is None else {"weights": weights}
         self._rules = rules
         self._how: Fuse = how
         self._steps = steps
@@ -122,6 +125,7 @@ class InverseDynamicsExtractor:
                 "readout": progress.source,
                 "targets": [start, stop, len(progress.waypoints)],
                 "frames": [int(f) for f in part.frame],
+                **self._weights,
             },
         )
 

@@ -27,14 +27,20 @@ def build_extractor(config: ExtractorConfig) -> InverseDynamicsExtractor:
     if config.fuse == "latents":
         return InverseDynamicsExtractor(None, rules=rules, how="latents", steps=config.steps, cameras=None)
     from idm.reading import PlanFrameReader
-    from idm.weights import default_weights, load_network
+    from idm.weights import default_weights, load_network, weights_digest
 
-    net = load_network(config.weights or default_weights()).to(config.device)
+    folder = config.weights or default_weights()
+    net = load_network(folder).to(config.device)
     reader = PlanFrameReader(
         net, device=config.device, bf16=config.bf16, threads=config.threads, bias_frames=config.bias_frames
     )
     return InverseDynamicsExtractor(
-        reader, rules=rules, how=config.fuse, steps=config.steps, cameras=(net.config.camera,)
+        reader,
+        rules=rules,
+        how=config.fuse,
+        steps=config.steps,
+        cameras=(net.config.camera,),
+        weights=weights_digest(folder),
     )
 
 
