@@ -20,6 +20,7 @@ from flowact.targets import Waypoint, chunk_of
 
 REMEMBERED = 4  # plans whose progress is kept
 SETTLE_S = 0.15  # how long to wait for an object that moves by itself
+AGAIN_S = 2.0  # ... and not again for so long
 UNTOUCHED_M = 0.12  # a hand farther than this has not touched the object one frame later
 CHANGED = 24.0  # colour change (0..255) of a pixel that the object has left
 LEAVES = 0.4  # share of its pixels that it leaves
@@ -43,6 +44,7 @@ class FlowExtractor:
     def __init__(self, config: FlowConfig) -> None:
         self.config = config
         self._plans: OrderedDict[str, _Progress] = OrderedDict()
+        self._waited_s: float | None = None
 
     @property
     def needs(self) -> Needs:
@@ -64,7 +66,7 @@ class FlowExtractor:
         progress = self._plans.get(plan.plan_id)
         if progress is None:
             progress = self._begin(plan, image)
-            progress.unsettled = moves_untouched(plan, progress.reading, observation)
+            progress.unsettled = self._may_wait(observation) and moves_untouched(plan, progress.reading, observation)
             self._plans[plan.plan_id] = progress
             while len(self._plans) > REMEMBERED:
                 self._plans.popitem(last=False)
@@ -77,6 +79,8 @@ class FlowExtractor:
             opening=observation.arm.gripper_opening,
             view=self._view(image),
         )
+        if progress.unsettled:
+            self._waited_s = observation.arm.stamp_s
         step = _waiting(now) if progress.unsettled else progress.handling.advance(now)
         reading = progress.reading
         return chunk_of(
@@ -94,6 +98,10 @@ class FlowExtractor:
                 "phase": step.note,
             },
         )
+
+    def _may_wait(self, observation: Observation) -> bool:
+        """Return whether the last wait is long past: who replans after every chunk shall not wait for ever."""
+        return self._waited_s is None or abs(observation.arm.stamp_s - self._waited_s) > AGAIN_S
 
     def _begin(self, plan: VideoPlan, image: CameraImage) -> _Progress:
         reading = read_plan(plan, image, self.config)

@@ -10,6 +10,8 @@ from flowact.rigid import Bools, Floats
 from flowact.scene import points_at, to_plan, view_object
 from flowact.tracking import FlowField, TrackSettings, choose_points, follow_colour, follow_flow, stands_out
 
+SURVIVES = 0.8  # share of frames in which colour has to find a small object again
+
 
 def follow_object(
     plan: VideoPlan, image: CameraImage, mask: Bools, settings: TrackSettings, field: FlowField
@@ -24,8 +26,8 @@ def follow_object(
         raise DataError("flow lost: expected the object inside the plan's view, found none of its pixels there.")
     if int(in_plan.sum()) < settings.small_px and stands_out(plan.frames[0], in_plan):
         uv, weight = follow_colour(plan.frames, in_plan)
-        view = view_object(image, mask)
-        return Tracks(points_m=view.surface_m[None], uv=uv, weight=weight)
+        if float((weight > 0).mean()) >= SURVIVES:  # else its colour did not last: blurred, shaded or covered
+            return Tracks(points_m=view_object(image, mask).surface_m[None], uv=uv, weight=weight)
     start = choose_points(in_plan, settings.points)
     points = points_at(image, plan.transform.to_camera(start))
     valid = np.isfinite(points).all(axis=1)

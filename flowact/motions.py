@@ -15,10 +15,20 @@ from flowact.scene import ObjectView, base_pose
 
 STILL_M = 0.006  # less way than this is no motion
 LOOK_POINTS = 45
+LEFT_HAND_PX = 8.0  # tracks of a held object farther than this from where the hand has it are wrong
 LONGEST_LEVER_M = 0.8
 
 
-def carry(free: Motion, tracks: Tracks, K: Floats, T: Floats, closes_at: int | None, hand_m: Floats | None) -> Motion:
+def carry(
+    free: Motion,
+    tracks: Tracks,
+    K: Floats,
+    T: Floats,
+    closes_at: int | None,
+    *,
+    hand_px: Floats | None = None,
+    hand_m: Floats | None = None,
+) -> Motion:
     """Return the carried motion with depth put in: from the hand's path, else from how things are carried.
 
     Args:
@@ -26,13 +36,16 @@ def carry(free: Motion, tracks: Tracks, K: Floats, T: Floats, closes_at: int | N
         tracks: what it was fitted to.
         K: intrinsics of the plan's frames.
         T: pose of the camera.
-        closes_at: frame before which it cannot move, if known.
+        closes_at: frame before which it cannot move, if known; from there on it moves as the hand does.
+        hand_px: (T, 2) where the hand is seen, if known.
         hand_m: (T, 3) the hand's positions, if they may be used.
     """
     centre = tracks.points_m.mean(axis=0)
-    uv, _ = project(K, T, centre + free.shift_m)
-    rays = backproject(K, T, uv, np.ones(len(uv))) - T[:3, 3]
     first = closes_at or 0
+    uv, _ = project(K, T, centre + free.shift_m)
+    if closes_at is not None:
+        uv = _borne(uv, tracks, _borne_px(uv, centre, K, T, first, hand_px, hand_m), first)
+    rays = backproject(K, T, uv, np.ones(len(uv))) - T[:3, 3]
     if hand_m is not None:
         z = T[:3, 2]
         depth = (centre - T[:3, 3]) @ z + np.where(np.arange(len(uv)) > first, (hand_m - hand_m[first]) @ z, 0.0)
@@ -42,6 +55,26 @@ def carry(free: Motion, tracks: Tracks, K: Floats, T: Floats, closes_at: int | N
     shift = path - centre
     shift[:first] = 0.0
     return replace(free, shift_m=shift)
+
+
+def _borne_px(
+    uv: Floats, centre: Floats, K: Floats, T: Floats, first: int, hand_px: Floats | None, hand_m: Floats | None
+) -> Floats | None:
+    """Return (T, 2) where the object is seen if it keeps its place in the hand from frame `first` on."""
+    if hand_m is not None:
+        return project(K, T, centre + hand_m - hand_m[first])[0]
+    if hand_px is not None:
+        return np.asarray(uv[0] + hand_px - hand_px[first], dtype=np.float64)
+    return None
+
+
+def _borne(uv: Floats, tracks: Tracks, borne: Floats | None, first: int) -> Floats:
+    """Return the object's pixels, put back into the hand where its tracks are lost or have left it."""
+    if borne is None:
+        return uv
+    held = np.arange(len(uv)) > first
+    lost = ~tracks.alive | (np.linalg.norm(uv - borne, axis=1) > LEFT_HAND_PX)
+    return np.where((held & lost)[:, None], borne, uv)
 
 
 def joint_of(

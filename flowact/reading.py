@@ -76,15 +76,15 @@ def read_plan(plan: VideoPlan, image: CameraImage, config: FlowConfig) -> PlanRe
         handled = handled_by_gripper(readout, view.centre_m)
     else:
         hand_px = follow_hand(plan, image, settings, field)
-        carried = carry(free, tracks, K, T, None, None)
+        carried = carry(free, tracks, K, T, None)
         seen, _ = project(K, T, tracks.points_m.mean(axis=0) + carried.shift_m)
         handled = handled_by_motion(carried.shift_m, seen, hand_px)
+    if hand_px is None:
+        hand_px = follow_hand(plan, image, settings, field)
     if handled.mode is Mode.GRASP:
         hand = readout.position_m if readout is not None and config.hand_hint == "depth" else None
-        motion = carry(free, tracks, K, T, handled.closes_at, hand)
+        motion = carry(free, tracks, K, T, handled.closes_at, hand_px=hand_px, hand_m=hand)
     else:
-        if hand_px is None:
-            hand_px = follow_hand(plan, image, settings, field)
         motion = joint_of(plan, to_plan(mask, plan.transform), view, models, tracks, K, image, hand_px)
     if not np.isfinite(motion.shift_m).all():
         raise DataError("flow lost: expected a finite motion of the object, found NaN.", "Sample another plan.")
