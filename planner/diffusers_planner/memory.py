@@ -22,17 +22,20 @@ def explain_memory(options: DiffusersConfig, what: str) -> Iterator[None]:
         exhausted = isinstance(error, (torch.OutOfMemoryError, MemoryError))
         if not exhausted and not any(sign in str(error) for sign in _ON_CPU):
             raise
-        raise ConfigError(f"diffusers planner: out of memory while {what}.", what_to_lower(options)) from error
+        raise ConfigError(
+            f"diffusers planner: out of memory while {what}.", what_to_lower(options, gpu=torch.cuda.is_available())
+        ) from error
 
 
-def what_to_lower(options: DiffusersConfig) -> str:
-    """Return the advice that is not followed yet, what costs least quality first."""
+def what_to_lower(options: DiffusersConfig, *, gpu: bool) -> str:
+    """Return the advice that is not followed yet, what costs least quality first; only a GPU can be offloaded."""
     advice = []
     if not options.vae_tiling:
         advice.append("set vae_tiling: true")
-    if options.offload == "none":
+    offloads = gpu and options.device != "cpu"
+    if offloads and options.offload == "none":
         advice.append("set offload: model")
-    if options.offload != "sequential":
+    if offloads and options.offload != "sequential":
         advice.append("set offload: sequential (slow)")
     if options.dtype == "float32":
         advice.append("use dtype: bfloat16")

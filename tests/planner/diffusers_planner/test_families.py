@@ -147,9 +147,10 @@ def test_wrong_profiles_and_empty_instructions_are_refused():
 
 
 def test_the_advice_on_memory_leaves_out_what_is_done():
-    advice = what_to_lower(DiffusersConfig(vae_tiling=True, offload="model", dtype="float32"))
+    advice = what_to_lower(DiffusersConfig(vae_tiling=True, offload="model", dtype="float32"), gpu=True)
     assert "vae_tiling" not in advice
     assert "offload: model" not in advice
+    assert "offload" not in what_to_lower(DiffusersConfig(), gpu=False)
     assert advice.index("sequential") < advice.index("bfloat16") < advice.index("num_frames")
 
 
@@ -194,3 +195,13 @@ def test_the_table_of_families_says_what_the_records_say(family):
     native = f"{family.width_px}x{family.height_px}, {family.num_frames}"
     effort = f"{family.steps}, {family.guidance:g}"
     assert cells[2:] == [f"{family.frame_step}k+1", size, native, effort, f"{family.fps:g}", goal]
+
+
+def test_a_missing_library_is_named_with_the_way_to_get_it(monkeypatch, tmp_path):
+    import sys
+
+    from planner.plugins import DIFFUSERS
+
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    with pytest.raises(ConfigError, match=r'pip install "cascade-wam\[diffusers\]"'):
+        DIFFUSERS.build(DiffusersConfig(model=str(tmp_path)))
