@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cascade.contracts import CameraImage, DataError, ImageTransform
 from flowact.rigid import Bools, Floats, backproject
@@ -162,17 +161,3 @@ def support_height(image: CameraImage, without: Bools, near_m: Floats) -> float:
     counts, edges = np.histogram(z, bins=edges)
     best = int(counts.argmax())
     return float(np.median(z[(z >= edges[best]) & (z <= edges[best + 1])]))
-
-
-def seen_through(image: CameraImage, transform: ImageTransform) -> NDArray[np.uint8]:
-    """Return the (h, w, 3) camera image as plan pixels (area average when it shrinks)."""
-    import cv2
-
-    u, v, width, height = (round(x) for x in transform.crop_px)
-    part = image.rgb[v : v + height, u : u + width]
-    if (part.shape[1], part.shape[0]) == transform.size_px:
-        return np.array(part)
-    shrinks = transform.scale[0] < 1
-    return np.asarray(
-        cv2.resize(part, transform.size_px, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR), np.uint8
-    )

@@ -11,8 +11,10 @@ from pydantic import ValidationError
 
 from cascade.contracts import CameraImage, DataError, EeReadout, ImageTransform, Observation, VideoPlan
 from cascade.contracts.keyframes import keyframe_indices
+from cascade.testing import check_extractor
 from flowact.overlay import overlay
 from flowact.plugins import FLOW
+from flowact.reading import find_object
 from robot_io.sim.plugins import EXPERT, SIM
 
 ROOT = Path(__file__).parents[2]
@@ -167,3 +169,19 @@ def test_listing_the_plugin_does_not_load_heavy_libraries():
     assert "cv2" not in out
     assert "scipy" not in out
     assert "torch" not in out
+
+
+def test_the_extractor_keeps_the_contract(rig, plans):
+    plan = plans("button-press-topdown", 100)
+    rig.reset(task="button-press-topdown", seed=100)
+    check_extractor(FLOW.build(FLOW.config()), plan, rig.observe())
+
+
+def test_without_segmentation_the_object_is_what_moves_in_the_plan(rig, plans):
+    plan = plans("shelf-place", 100)
+    rig.reset(task="shelf-place", seed=100)
+    seen = rig.observe()
+    found = find_object(plan, seen.image("corner"), FLOW.config(mask="motion"))
+    true = seen.image("corner").mask("object")
+    assert (found & true).sum() >= 0.5 * true.sum()
+    assert found.sum() <= 4 * true.sum()
