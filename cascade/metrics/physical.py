@@ -79,8 +79,8 @@ def rigid_residual(frames: Frames, mask: Bools) -> Result:
         A, _ = cv2.estimateAffinePartial2D(source, target, method=cv2.RANSAC, ransacReprojThreshold=1.0)
         if A is not None:
             residuals.append(float(np.sqrt(((source @ A[:, :2].T + A[:, 2] - target) ** 2).sum(1).mean())))
-    if not residuals:
-        return unavailable("fewer than 4 points of the body can be followed")
+    if 2 * len(residuals) < len(frames) - 1:
+        return unavailable(f"4 points of the body can be followed in only {len(residuals)} of {len(frames) - 1} steps")
     return measured(float(np.mean(residuals)), worst=max(residuals), steps=len(residuals), of_steps=len(frames) - 1)
 
 
@@ -105,7 +105,14 @@ def track_survival(frames: Frames, mask: Bools | None = None) -> Result:
     return measured(float(alive[-1].mean()), tracks=alive.shape[1])
 
 
-def object_permanence(frames: Frames, mask: Bools, *, occluded: Bools | None = None) -> Result:
+def object_permanence(
+    frames: Frames,
+    mask: Bools,
+    *,
+    occluded: Bools | None = None,
+    gripper_px: Floats | None = None,
+    reach_px: float = 0.0,
+) -> Result:
     """Least share of the object's colours still seen in the last third of the clip, 0..1, higher is better.
 
     A colour model of the object against the rest of frame 0 counts its pixels later on. Caveat: an object in the
@@ -115,6 +122,9 @@ def object_permanence(frames: Frames, mask: Bools, *, occluded: Bools | None = N
         frames: (T, H, W, 3) uint8.
         mask: (H, W) the object in frame 0.
         occluded: (T,) frames in which something nearer hides it, which do not count.
+        gripper_px: (T, 2) the gripper; frames in which it is within `reach_px` of where the object was last seen do
+            not count either, so that what vanishes in the hand is not found.
+        reach_px: see `gripper_px`.
     """
     if not moves(frames):
         return no_motion(STILL)
@@ -122,16 +132,28 @@ def object_permanence(frames: Frames, mask: Bools, *, occluded: Bools | None = N
         return unavailable("the object's mask is empty or covers everything")
     # A colour is the object's where most of its pixels in frame 0 are on the object.
     model = _histogram(frames[0], mask) > _histogram(frames[0], ~mask)
-    areas = np.array([model[_bins(frame)].sum() for frame in frames], dtype=np.float64)
+    seen = np.stack([model[_bins(frame)] for frame in frames])
+    areas = seen.sum(axis=(1, 2)).astype(np.float64)
     if areas[0] < 0.3 * mask.sum():
         return unavailable("the object has the colours of its surroundings")
     tail = np.arange(len(frames)) >= 2 * len(frames) // 3
     if occluded is not None:
         tail &= ~occluded
-    if not tail.any():
-        return unavailable("the object is occluded in all of the last third")
     shares = np.minimum(1.0, areas / areas[0])
+    if gripper_px is not None:
+        tail &= np.linalg.norm(_last_seen(seen, shares) - gripper_px, axis=1) > reach_px
+    if not tail.any():
+        return unavailable("the object is occluded, or at the gripper, in all of the last third")
     return measured(float(shares[tail].min()), curve=[round(float(s), 4) for s in shares])
+
+
+def _last_seen(seen: Bools, shares: Floats) -> Floats:
+    """(T, 2) median pixel (x, y) of what is seen of the object; while little is, where it was before."""
+    places = np.zeros((len(seen), 2))
+    for t, image in enumerate(seen):
+        rows, columns = np.nonzero(image)
+        places[t] = (np.median(columns), np.median(rows)) if shares[t] > 0.5 else places[t - 1]
+    return places
 
 
 def _bins(image: Frames) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:
@@ -193,9 +215,10 @@ def _lift(uv: Floats, depth_m: Floats, K: Floats) -> Floats:
 
 
 def camera_stillness(frames: Frames, background: Bools | None = None) -> Result:
-    """Greatest displacement of the image corners by a drifting camera [px], 0.., lower is better.
+    """Greatest displacement of the background by a drifting camera [px], 0.., lower is better.
 
-    A homography of tracked points from frame 0 to each frame, by RANSAC: most of the picture is background. Needed
+    A homography of tracked points from frame 0 to each frame, by RANSAC: most of the picture is background. It is
+    looked up where the points are, since towards the corners it would be a guess. Needed
     beside agreement, which hardly sees a drifting camera. Caveat: only for cameras that stand still.
 
     Args:
@@ -207,16 +230,16 @@ def camera_stillness(frames: Frames, background: Bools | None = None) -> Result:
     if not moves(frames):
         return no_motion(STILL)
     tracks = track(frames, background, max_points=200)
-    height, width = frames.shape[1:3]
-    corners = np.array([[0, 0], [width, 0], [width, height], [0, height]], dtype=np.float64).reshape(-1, 1, 2)
     drift: list[float] = []
     for t in range(1, len(frames)):
         alive = tracks.alive[t]
         if int(alive.sum()) < 2 * FEW:
             continue
-        H, _ = cv2.findHomography(tracks.points_px[0][alive], tracks.points_px[t][alive], cv2.RANSAC, 1.0)
+        points = tracks.points_px[0][alive]
+        H, inlier = cv2.findHomography(points, tracks.points_px[t][alive], cv2.RANSAC, 1.0)
         if H is not None:
-            moved = cv2.perspectiveTransform(corners, H) - corners
+            fixed = points[inlier.ravel() > 0].reshape(-1, 1, 2)
+            moved = cv2.perspectiveTransform(fixed, H) - fixed
             drift.append(float(np.linalg.norm(moved.reshape(-1, 2), axis=1).mean()))
     if not drift:
         return unavailable("fewer than 8 background points can be followed")

@@ -39,6 +39,11 @@ def _stillness(e: Evidence) -> Result:
     return physical.camera_stillness(e.frames, None if e.object_mask is None else ~e.object_mask)
 
 
+def _permanence(e: Evidence) -> Result:
+    reach = REACH_SHARE * e.frames.shape[2]
+    return physical.object_permanence(e.frames, _given(e.object_mask), gripper_px=e.gripper_px, reach_px=reach)
+
+
 def _unsupported(e: Evidence) -> Result:
     tracks = track(e.frames, _given(e.object_mask))
     reach = REACH_SHARE * e.frames.shape[2]
@@ -196,9 +201,9 @@ METRICS: tuple[Metric, ...] = (
         "1",
         (0, 1),
         True,
-        "by colour; an object behind the arm looks lost",
+        "by colour; what vanishes in the hand is not found, what is behind the arm looks lost",
         ("object_mask",),
-        lambda e: physical.object_permanence(e.frames, _given(e.object_mask)),
+        _permanence,
     ),
     _metric(
         12,

@@ -70,6 +70,21 @@ def test_an_object_that_vanishes_is_missed_and_one_that_is_hidden_excused(moving
     assert physical.object_permanence(back, mask, occluded=hidden).value > 0.9
 
 
+def test_an_object_at_the_gripper_is_excused_and_one_that_vanishes_elsewhere_is_not(drawn, places, mask):
+    gone = drawn(places(), visible=np.arange(9) < 6)
+    hand = places() + 9.0
+
+    held = physical.object_permanence(gone, mask, gripper_px=hand, reach_px=12)
+    assert held.status is Status.UNAVAILABLE
+    assert physical.object_permanence(gone, mask, gripper_px=hand + 40, reach_px=12).value < 0.1
+
+
+def test_a_body_that_is_soon_lost_gets_no_rigid_residual(drawn, places, mask):
+    gone = drawn(places(), visible=np.arange(9) < 3)
+
+    assert physical.rigid_residual(gone, mask).why.endswith("of 8 steps")
+
+
 def test_an_object_in_the_colours_of_the_table_is_not_judged(moving, mask):
     elsewhere = np.roll(mask, 40, axis=1)
 

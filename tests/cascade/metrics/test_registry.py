@@ -35,7 +35,7 @@ def full(frames: np.ndarray, path: np.ndarray, mask: np.ndarray) -> Evidence:
         motion_times_s=0.1 * np.arange(count),
         limits=BOUNDS,
         object_mask=mask,
-        gripper_px=np.column_stack([13 + 3.0 * np.arange(count), np.full(count, 29.0)]),
+        gripper_px=np.column_stack([13 + 3.0 * np.arange(count), np.full(count, 50.0)]),
         depth_m=np.ones(frames.shape[:3], dtype=np.float32),
         K=np.array([[60.0, 0, 32], [0, 60.0, 32], [0, 0, 1]]),
         features=features,

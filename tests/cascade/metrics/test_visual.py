@@ -53,6 +53,13 @@ def test_warp_error_sees_flicker_and_not_motion(moving):
     assert visual.warp_error(flicker, dense_flow(flicker)).value > 3 * smooth
 
 
+def test_what_is_uncovered_does_not_count_as_warp_error(moving):
+    result = visual.warp_error(moving, dense_flow(moving))
+
+    # The strip the block leaves behind, and the one it covers, cannot be explained by any flow.
+    assert 0.9 < result.detail["visible_share"] < 0.998
+
+
 def test_warp_error_refuses_a_still_video(frozen):
     assert visual.warp_error(frozen, dense_flow(frozen)).status is Status.NO_MOTION
 
