@@ -13,10 +13,21 @@ from flowact.rigid import Floats
 SPAN_M = 0.45  # depths tried before and behind the resting one
 STEP_M = 0.006
 NOISE_M = 0.006  # an upright step may wander by this much, the noise of tracks
+DEPTH_NOISE_M = 0.03
+DEPTH_PRICE = 0.004  # per frame and standard deviation off a depth seen otherwise, up to ...
+DEPTH_CAP = 2.0  # ... so many
 LENGTH_PRICE = 0.45  # per metre of way, against 1 per metre of mixing
 
 
-def carried_path(rays: Floats, origin_m: Floats, start_m: Floats, low_m: float, high_m: float = np.inf) -> Floats:
+def carried_path(
+    rays: Floats,
+    origin_m: Floats,
+    start_m: Floats,
+    low_m: float,
+    *,
+    camera_z: Floats | None = None,
+    depth_m: Floats | None = None,
+) -> Floats:
     """Return (T, 3) positions, one on each ray, starting at `start_m`.
 
     Args:
@@ -24,7 +35,8 @@ def carried_path(rays: Floats, origin_m: Floats, start_m: Floats, low_m: float, 
         origin_m: (3,) the camera's centre.
         start_m: (3,) where the object rests; the first ray passes through it.
         low_m: nothing carried is lower than this.
-        high_m: nor higher than this.
+        camera_z: (3,) optical axis, needed with `depth_m`.
+        depth_m: (T,) z-depths seen otherwise, NaN where there is none; they count, but do not decide alone.
     """
     unit = rays / np.linalg.norm(rays, axis=1, keepdims=True)
     distance = float(np.linalg.norm(start_m - origin_m))
@@ -38,7 +50,10 @@ def carried_path(rays: Floats, origin_m: Floats, start_m: Floats, low_m: float, 
         across = np.linalg.norm(step[..., :2], axis=-1)
         up = np.abs(step[..., 2])
         price = np.minimum(np.maximum(across - NOISE_M, 0.0), up) + LENGTH_PRICE * (across + up)
-        price = np.where((X[t][:, 2] < low_m) | (X[t][:, 2] > high_m), price + 1.0, price)
+        price = np.where(X[t][:, 2] < low_m, price + 1.0, price)
+        if depth_m is not None and camera_z is not None and np.isfinite(depth_m[t]):
+            off = np.abs((X[t] - origin_m) @ camera_z - depth_m[t]) / DEPTH_NOISE_M
+            price = price + DEPTH_PRICE * np.minimum(off, DEPTH_CAP)
         if t == 1:
             total = price[0]
             continue

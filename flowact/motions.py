@@ -28,6 +28,7 @@ def carry(
     *,
     hand_px: Floats | None = None,
     hand_m: Floats | None = None,
+    depth_m: Floats | None = None,
 ) -> Motion:
     """Return the carried motion with depth put in: from the hand's path, else from how things are carried.
 
@@ -39,6 +40,7 @@ def carry(
         closes_at: frame before which it cannot move, if known; from there on it moves as the hand does.
         hand_px: (T, 2) where the hand is seen, if known.
         hand_m: (T, 3) the hand's positions, if they may be used.
+        depth_m: (T,) rough z-depths of the object, NaN where not known; used without `hand_m`.
     """
     centre = tracks.points_m.mean(axis=0)
     first = closes_at or 0
@@ -51,7 +53,7 @@ def carry(
         depth = (centre - T[:3, 3]) @ z + np.where(np.arange(len(uv)) > first, (hand_m - hand_m[first]) @ z, 0.0)
         path = path_at_depths(rays, z, T[:3, 3], depth)
     else:
-        path = carried_path(rays, T[:3, 3], centre, low_m=float(centre[2]) - 0.02)
+        path = carried_path(rays, T[:3, 3], centre, float(centre[2]) - 0.02, camera_z=T[:3, 2], depth_m=depth_m)
     shift = path - centre
     shift[:first] = 0.0
     return replace(free, shift_m=shift)

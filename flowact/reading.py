@@ -9,6 +9,7 @@ import numpy as np
 from cascade.contracts import CameraImage, DataError, VideoPlan
 from flowact.articulation import JointKind, Motion, Tracks, fit_models
 from flowact.following import follow_hand, follow_object
+from flowact.growth import depth_by_growth
 from flowact.handled import Handled, Mode, handled_by_gripper, handled_by_motion
 from flowact.motion_mask import motion_mask
 from flowact.motions import carry, joint_of
@@ -83,7 +84,11 @@ def read_plan(plan: VideoPlan, image: CameraImage, config: FlowConfig) -> PlanRe
         hand_px = follow_hand(plan, image, settings, field)
     if handled.mode is Mode.GRASP:
         hand = readout.position_m if readout is not None and config.hand_hint == "depth" else None
-        motion = carry(free, tracks, K, T, handled.closes_at, hand_px=hand_px, hand_m=hand)
+        depth = None
+        if handled.closes_at is not None and hand_px is not None and hand is None:
+            away = float((tracks.points_m.mean(axis=0) - T[:3, 3]) @ T[:3, 2])
+            depth = depth_by_growth(field, hand_px, handled.closes_at, away, float(K[0, 0]), settings)
+        motion = carry(free, tracks, K, T, handled.closes_at, hand_px=hand_px, hand_m=hand, depth_m=depth)
     else:
         motion = joint_of(plan, to_plan(mask, plan.transform), view, models, tracks, K, image, hand_px)
     if not np.isfinite(motion.shift_m).all():

@@ -54,6 +54,10 @@ class FlowField:
     scale: int
     soft: NDArray[np.float32]
 
+    def since(self, frame: int) -> FlowField:
+        """Return the flow of the plan from a frame on."""
+        return FlowField(self.grey[frame:], self.forward[frame:], self.backward[frame:], self.scale, self.soft[frame:])
+
 
 def dense_flow(frames: Images, working_px: int = 256) -> FlowField:
     """Return the flow of (T, H, W, 3) uint8 frames, enlarged by a whole number until `working_px` wide."""
