@@ -87,8 +87,9 @@ def test_a_run_prints_one_json_document_and_its_plan_can_be_read_and_replayed(tm
     document = json.loads(done.stdout)
     assert document["schema_version"] == 1
     assert document["success"] is True
-    assert "Next: cascade inspect" in done.stderr
     folder = tmp_path / document["run"]
+    assert (folder / "report.html").is_file()
+    assert "report.html" in done.stderr
     assert json.loads((folder / "run.json").read_text())["task"] == "handle-press"
 
     done = cascade("extract", str(folder), cwd=tmp_path)

@@ -62,7 +62,10 @@ def test_every_plugin_offers_described_options(group: str, name: str) -> None:
     check_plugin_spec(load_plugin(group, name))
 
 
-@pytest.mark.parametrize("name", ours("planner"))
+NEEDS_A_MODEL = {"diffusers"}  # checked where tiny models are built, in tests/planner/diffusers_planner
+
+
+@pytest.mark.parametrize("name", sorted(set(ours("planner")) - NEEDS_A_MODEL))
 def test_every_planner_keeps_the_contract(
     name: str, observation: Observation, oracle_plan: VideoPlan, tmp_path: Path
 ) -> None:

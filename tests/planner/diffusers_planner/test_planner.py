@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from cascade.contracts import ConfigError, DataError, OperatorStop, WeightsError
+from cascade.testing import check_planner
 from planner.diffusers_planner.loading import fingerprint
 from planner.plugins import DIFFUSERS, DiffusersConfig
 
@@ -20,6 +21,10 @@ def test_frame_0_is_the_observation_and_the_model_s_own_is_compared_with_it(load
     np.testing.assert_array_equal(plan.frames[0], observation.image("corner").rgb[:, 16:112])
     assert plan.transform.crop_px == (16, 0, 96, 96)
     assert plan.provenance["first_frame_error"] > 5  # random weights do not copy
+
+
+def test_it_keeps_the_contract_that_plug_in_authors_are_given(load_tiny, observation):
+    check_planner(load_tiny("ltx-i2v"), observation, "open the door", seed=3)
 
 
 def test_plan_size_frames_and_time_follow_the_options(load_tiny, observation):
