@@ -38,7 +38,8 @@ APART_M = 0.09  # spacing of the hinges tried on a circle
 FINALISTS = 3
 SECOND_LOOK = 0.06
 COARSE = 2.4  # the first look at every candidate is this much coarser
-HINGE_PRICE = 0.005  # a hinge has two more unknowns than a slide along an axis
+LEVEL_PRICE = 0.01  # a level slide presumes that the thing stands square to the base; an upright one presumes nothing
+HINGE_PRICE = 0.015  # a hinge has two more unknowns than a slide along an axis
 MOVED_M = 0.015  # a plan is made to move something: less than this is taken only when nothing else fits
 LYING_PRICE = 0.05  # ... and most hinges stand upright
 
@@ -285,7 +286,7 @@ def _price_of(motion: Motion) -> float:
     if float(np.linalg.norm(motion.shift_m[-1])) < MOVED_M:
         return 1.0
     if motion.kind is JointKind.PRISMATIC:
-        return 0.0
+        return 0.0 if abs(motion.axis[2]) > 0.9 else LEVEL_PRICE
     return HINGE_PRICE if abs(motion.axis[2]) > 0.9 else LYING_PRICE
 
 
