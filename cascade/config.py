@@ -202,9 +202,12 @@ def override_run(run: RunConfig, overrides: Iterable[str]) -> RunConfig:
 
 
 def override(loaded: Loaded, overrides: Iterable[str]) -> Loaded:
-    """Apply `a.b.c=value` texts (values are YAML) on top of a configuration."""
+    """Apply `a.b.c=value` texts (values are YAML) on top of a configuration.
+
+    Another `name` for a stage drops the options that were meant for the one before, whatever the order of the texts.
+    """
     values, origin = _copy(loaded.values), dict(loaded.origin)
-    for text in overrides:
+    for text in sorted(overrides, key=lambda text: not text.partition("=")[0].strip().endswith(".name")):
         key, sign, value = text.partition("=")
         parts = key.strip().split(".")
         if not sign or not all(parts):
@@ -221,6 +224,10 @@ def override(loaded: Loaded, overrides: Iterable[str]) -> Loaded:
             if not isinstance(child, dict):
                 raise ConfigError(f"--set {text!r}: {part!r} holds a value, not keys.", "Shorten the key.")
             node = child
+        if parts[-1] == "name" and "options" in node and node.get("name") != parsed:
+            del node["options"]
+            stage = key.strip().removesuffix("name")
+            origin = {name: where for name, where in origin.items() if not name.startswith(f"{stage}options")}
         node[parts[-1]] = parsed
         origin = {name: where for name, where in origin.items() if not name.startswith(f"{key}.")}
         origin[key.strip()] = "--set"

@@ -3,11 +3,13 @@ import yaml
 
 from cascade.compose import compose
 from cascade.config import (
+    Loaded,
     RecipeConfig,
     load_recipe,
     load_rig,
     load_run,
     load_yaml,
+    override,
     packaged,
     resolved,
     to_yaml,
@@ -132,3 +134,12 @@ def test_every_field_is_described():
     for name in ("ExecutionConfig", "GateConfig"):
         for key, field in schema["$defs"][name]["properties"].items():
             assert field.get("description"), f"{name}.{key}"
+
+
+def test_another_name_drops_the_options_of_the_stage_before_but_not_new_ones():
+    before = Loaded({"extractor": {"name": "idm", "options": {"fuse": "pixels"}}}, {"extractor.options.fuse": "file"})
+    after = override(before, ["extractor.options.gain=2", "extractor.name=centroid"])
+    assert after.values == {"extractor": {"name": "centroid", "options": {"gain": 2}}}
+    assert "extractor.options.fuse" not in after.origin
+    same = override(before, ["extractor.name=idm"])
+    assert same.values["extractor"]["options"] == {"fuse": "pixels"}
