@@ -19,6 +19,8 @@ GROUPS: Mapping[str, str] = {
     "planner": "cascade.planners",
     "extractor": "cascade.extractors",
     "rig": "cascade.rigs",
+    "arm": "cascade.arms",
+    "camera": "cascade.cameras",
     "demonstrator": "cascade.demonstrators",
     "trainer": "cascade.trainers",
     "scorer": "cascade.scorers",

@@ -249,7 +249,7 @@ class _Episode:
         if motion.end is MotionEnd.STOPPED:
             raise OperatorStop("Stopped by a person; the arm holds.")
         if motion.end is MotionEnd.FAULT:
-            faults = ", ".join(self._rig.arm.read().faults) or "no cause given"
+            faults = ", ".join(map(str, self._rig.arm.read().faults)) or "no cause given"
             raise DeviceError(f"arm {self._rig.arm.spec.name!r}: in fault ({faults}).", "Clear the fault at the arm.")
         return None
 

@@ -19,7 +19,7 @@ class PluginConfig(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class PluginSpec(Generic[T_co]):
-    """What an entry point of groups cascade.planners, .extractors, .rigs, .scorers and .trainers resolves to.
+    """What an entry point of one of the groups in `cascade.plugins.GROUPS` resolves to.
 
     Attributes:
         summary: one line for `cascade plugins`.

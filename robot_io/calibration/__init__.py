@@ -1,0 +1,1 @@
+"""Calibration of cameras: intrinsics, hand-eye, latency, and the files they leave."""

@@ -1,0 +1,1 @@
+"""Cameras: one module per kind, each running in a process of its own."""
