@@ -7,13 +7,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
-from cascade.contracts.errors import CascadeError, ConfigError, PluginError, did_you_mean
+from cascade.contracts import entry_points as found
+from cascade.contracts.entry_points import explain
+from cascade.contracts.errors import PluginError, did_you_mean
 from cascade.contracts.plugin import PluginSpec
+
+__all__ = [
+    "GROUPS",
+    "PluginInfo",
+    "PluginStatus",
+    "build_plugin",
+    "explain",
+    "inspect_plugins",
+    "list_plugins",
+    "load_plugin",
+    "plugin_options",
+]
 
 GROUPS: Mapping[str, str] = {
     "planner": "cascade.planners",
@@ -57,7 +71,7 @@ class PluginStatus:
 def list_plugins(group: str | None = None) -> list[PluginInfo]:
     """Return the registered plug-ins of one kind (or all), sorted by name, without importing any."""
     kinds = [_kind(group)] if group else list(GROUPS)
-    return [_info(kind, entry) for kind in kinds for entry in _entries(kind)]
+    return [_info(kind, entry) for kind in kinds for entry in found.registered(GROUPS[kind])]
 
 
 def inspect_plugins(group: str | None = None) -> list[PluginStatus]:
@@ -82,32 +96,7 @@ def load_plugin(group: str, name: str) -> PluginSpec[Any]:
         PluginError: unknown, registered twice, not importable, or not a PluginSpec.
     """
     kind = _kind(group)
-    entries = _entries(kind)
-    found = [entry for entry in entries if entry.name == name]
-    if not found:
-        raise PluginError(
-            f"{kind} {name!r}: expected the name of an installed {kind}, found none of that name.",
-            did_you_mean(name, {entry.name for entry in entries}),
-        )
-    if len(found) > 1:
-        owners = " and ".join(_info(kind, entry).package for entry in found)
-        raise PluginError(
-            f"{kind} {name!r}: expected one package to offer it, found {owners}.", "Uninstall all but one of them."
-        )
-    try:
-        spec = found[0].load()
-    except Exception as error:
-        raise PluginError(
-            f"{kind} {name!r}: cannot be imported ({type(error).__name__}: {error}).",
-            f"Repair or reinstall the package {_info(kind, found[0]).package!r}.",
-        ) from error
-    if not isinstance(spec, PluginSpec):
-        raise PluginError(
-            f"{kind} {name!r}: expected {found[0].value} to be a cascade.contracts.PluginSpec, "
-            f"found {type(spec).__name__}.",
-            "Point the entry point at a PluginSpec.",
-        )
-    return spec
+    return found.load(GROUPS[kind], kind, name)
 
 
 def plugin_options(group: str, name: str, options: Mapping[str, Any], *, where: str = "") -> BaseModel:
@@ -123,11 +112,7 @@ def plugin_options(group: str, name: str, options: Mapping[str, Any], *, where: 
         PluginError: the plug-in is unknown or broken.
         ConfigError: an option is unknown or has a wrong value.
     """
-    spec = load_plugin(group, name)
-    try:
-        return spec.config.model_validate(dict(options))
-    except ValidationError as error:
-        raise ConfigError(*explain(error, spec.config, where or f"{group} {name!r} options")) from error
+    return found.validate(load_plugin(group, name), options, where or f"{group} {name!r} options")
 
 
 def build_plugin(group: str, name: str, options: Mapping[str, Any] | None = None) -> Any:
@@ -139,45 +124,7 @@ def build_plugin(group: str, name: str, options: Mapping[str, Any] | None = None
         CascadeError: whatever the plug-in itself raises on purpose, such as WeightsError.
     """
     config = plugin_options(group, name, options or {})
-    try:
-        return load_plugin(group, name).build(config)
-    except CascadeError:
-        raise
-    except Exception as error:
-        raise PluginError(
-            f"{_kind(group)} {name!r}: cannot be built ({type(error).__name__}: {error}).",
-            "Run with --debug for the traceback.",
-        ) from error
-
-
-def explain(error: ValidationError, model: type[BaseModel], where: str) -> tuple[str, str]:
-    """Turn a pydantic error into (problem, fix) for a CascadeError, with a suggestion for a misspelt key."""
-    first = error.errors()[0]
-    location = [str(part) for part in first["loc"]]
-    path = ".".join([where, *location]) if where else ".".join(location)
-    more = f" ({error.error_count() - 1} more.)" if error.error_count() > 1 else ""
-    if first["type"] == "extra_forbidden":
-        return f"{path}: unknown key.{more}", did_you_mean(location[-1], _fields(model, location[:-1]))
-    if first["type"] == "missing":
-        return f"{path}: required, found nothing.{more}", "Set it in the file or with --set."
-    found = first.get("input")
-    return f"{path}: {first['msg'][:1].lower()}{first['msg'][1:]}, found {found!r}.{more}", "Correct the value."
-
-
-def _fields(model: type[BaseModel], location: list[str]) -> list[str]:
-    current: Any = model
-    for part in location:
-        field = current.model_fields.get(part) if _is_model(current) else None
-        current = next((kind for kind in _kinds(field.annotation) if _is_model(kind)), None) if field else None
-    return list(current.model_fields) if _is_model(current) else []
-
-
-def _kinds(annotation: Any) -> list[Any]:
-    return [annotation, *getattr(annotation, "__args__", ())]
-
-
-def _is_model(kind: Any) -> bool:
-    return isinstance(kind, type) and issubclass(kind, BaseModel)
+    return found.build(load_plugin(group, name), config, _kind(group), name)
 
 
 def _kind(group: str) -> str:
@@ -188,12 +135,6 @@ def _kind(group: str) -> str:
     raise PluginError(f"plug-in group {group!r}: unknown.", did_you_mean(group, GROUPS))
 
 
-def _entries(kind: str) -> list[EntryPoint]:
-    # A package that is both installed and on the path (an editable checkout) registers the same target twice.
-    unique = {(entry.name, entry.value): entry for entry in entry_points(group=GROUPS[kind])}
-    return [unique[key] for key in sorted(unique)]
-
-
 def _info(kind: str, entry: EntryPoint) -> PluginInfo:
-    package, version = (entry.dist.name, entry.dist.version) if entry.dist else ("unknown", "")
+    package, version = found.owner_of(entry)
     return PluginInfo(group=kind, name=entry.name, target=entry.value, package=package, version=version)
