@@ -24,9 +24,11 @@ def evaluate(
     recipe: Annotated[str, typer.Option(help="Recipe by name, or its YAML file.")] = "unipi",
     planner: Annotated[str | None, typer.Option(help="Planner instead of the recipe's, such as oracle.")] = None,
     tasks: Annotated[str | None, typer.Option(help="Only these tasks of the suite, separated by commas.")] = None,
-    episodes: Annotated[int, typer.Option(min=1, help="Layouts per task.")] = 5,
-    seed: Annotated[int, typer.Option(min=0, help="First layout.")] = 200,
-    cameras: Annotated[str, typer.Option(help="Views to plan through, with commas; each gets all layouts.")] = "",
+    episodes: Annotated[int | None, typer.Option(min=1, help="Layouts per task instead of the suite's.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="First layout instead of the suite's.")] = None,
+    cameras: Annotated[
+        str | None, typer.Option(help="Views to plan through instead of the suite's; each gets all layouts.")
+    ] = None,
     control: Annotated[Control | None, typer.Option(help="Plan from the first frame of another layout.")] = None,
     rig: Annotated[str, typer.Option(help="Rig by name, or its YAML file.")] = "sim",
     settings: Annotated[
@@ -40,23 +42,28 @@ def evaluate(
 ) -> None:
     """Measure a recipe on a suite of tasks, over layouts that nothing was trained on.
 
+    A suite says how many layouts, from which on, through which cameras and how the rig is set up; options change it.
     A rate says little without its control: run the same command with --control wrong-layout and compare.
 
     Examples:
         cascade eval metaworld-11 --recipe unipi --planner oracle --jobs 2
 
         cascade eval metaworld-11 --recipe unipi --control wrong-layout --jobs 2 --json
+
+        cascade eval metaworld-11-avdc --recipe unipi --episodes 2 --seed 100 --jobs 2
     """
     from cascade.compose import compose
     from cascade.config import resolved
     from cascade.contracts.errors import ConfigError
     from cascade.evaluate import Evaluation, run_evaluation
     from cascade.recorder import new_run_folder
+    from cascade.suites import find_suite, suite_settings
 
-    names = _tasks(suite, tasks)
-    run, _ = compose(
-        instruction="", task=None, seed=seed, rig=rig, recipe=recipe, planner=planner, overrides=settings or []
-    )
+    protocol = find_suite(suite)
+    names = _tasks(suite, protocol.tasks, tasks)
+    seed = protocol.seed if seed is None else seed
+    overrides = [*suite_settings(protocol), *(settings or [])]
+    run, _ = compose(instruction="", task=None, seed=seed, rig=rig, recipe=recipe, planner=planner, overrides=overrides)
     resolved(run)  # a wrong option is told before processes start
     if resume and output is None:
         raise ConfigError("--resume: expected --output DIR to go on with, found none.", "Add -o DIR.")
@@ -65,9 +72,9 @@ def evaluate(
         tasks=names,
         rig=run.rig,
         recipe=run.recipe,
-        episodes=episodes,
+        episodes=protocol.episodes if episodes is None else episodes,
         seed=seed,
-        cameras=tuple(dict.fromkeys(name.strip() for name in cameras.split(",") if name.strip())),
+        cameras=protocol.cameras if cameras is None else _names(cameras),
         control=control.value if control else None,
     )
     folder = output or new_run_folder(runs, f"eval-{suite}", run.recipe.name)
@@ -87,11 +94,14 @@ def evaluate(
         typer.echo("Next: the same command with --control wrong-layout says what seeing the scene was worth.", err=True)
 
 
-def _tasks(suite: str, only: str | None) -> tuple[str, ...]:
-    from cascade.contracts.errors import ConfigError, did_you_mean
-    from cascade.suites import expand_tasks, suite_tasks
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
 
-    known = suite_tasks(suite)
+
+def _tasks(suite: str, known: tuple[str, ...], only: str | None) -> tuple[str, ...]:
+    from cascade.contracts.errors import ConfigError, did_you_mean
+    from cascade.suites import expand_tasks
+
     if only is None:
         return known
     chosen = expand_tasks(only)

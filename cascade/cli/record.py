@@ -37,7 +37,7 @@ def record(
     tasks: Annotated[str, typer.Option(help="A suite, or task names separated by commas.")] = "metaworld-11",
     episodes: Annotated[int, typer.Option(min=1, help="Episodes of each task; of play, episodes in total.")] = 10,
     seed: Annotated[int, typer.Option(min=0, help="First seed; a seed is a layout. Evaluate on others.")] = 1000,
-    cameras: Annotated[str, typer.Option(help="Views to keep, separated by commas.")] = "corner",
+    cameras: Annotated[str | None, typer.Option(help="Views to keep instead of the suite's or `corner`.")] = None,
     every: Annotated[int, typer.Option(min=1, help="Keep every n-th control step (80 Hz): 2 is 40 images/s.")] = 2,
     rig: Annotated[str, typer.Option(help="Rig by name, or its YAML file.")] = "sim",
     settings: Annotated[
@@ -59,6 +59,8 @@ def record(
 
         cascade record --kind play --episodes 360 --jobs 2 -o data/play
 
+        cascade record --tasks metaworld-11-avdc --episodes 75 --jobs 2 -o data/avdc
+
         cascade record --recover data/expert
     """
     from cascade.dataset.recording import record_set
@@ -70,7 +72,7 @@ def record(
         return
     if output is None:
         raise ConfigError("cascade record: expected a folder for the set, found none.", "Add -o data/NAME.")
-    plan = _plan(kind, rig, cameras, every, settings or [])
+    plan = _plan(kind, rig, tasks, cameras, every, settings or [])
     todo = _jobs(kind, tasks, episodes, seed)
     with _display(kind, len(todo)) as display:
         manifest = record_set(output, plan, todo, processes=jobs, on_start=display.start, on_outcome=display.show)
@@ -78,13 +80,17 @@ def record(
     _report(output, manifest, recorded=display.recorded, seconds=seconds, as_json=as_json)
 
 
-def _plan(kind: Kind, rig: str, cameras: str, every: int, settings: Sequence[str]) -> RecordingPlan:
+def _plan(kind: Kind, rig: str, tasks: str, cameras: str | None, every: int, settings: Sequence[str]) -> RecordingPlan:
     from cascade.config import load_rig
     from cascade.dataset.recording import RecordingPlan
     from cascade.plugins import load_plugin, plugin_options
+    from cascade.suites import SUITES, suite_settings
 
+    suite = SUITES.get(tasks)  # a suite's conditions hold for its recordings too
+    settings = [*(text for text in (suite_settings(suite) if suite else ()) if text.startswith("rig.")), *settings]
     config = load_rig(rig, [text.removeprefix("rig.") for text in settings])
-    names = tuple(dict.fromkeys(name.strip() for name in cameras.split(",") if name.strip()))
+    wanted = (",".join(suite.cameras) if suite else "") or "corner" if cameras is None else cameras
+    names = tuple(dict.fromkeys(name.strip() for name in wanted.split(",") if name.strip()))
     if not names:
         raise ConfigError("--cameras: expected at least one camera, found none.", "For example --cameras corner.")
     known = load_plugin("rig", config.plugin).config.model_fields

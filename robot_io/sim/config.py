@@ -9,6 +9,7 @@ from pydantic import Field, field_validator
 
 from cascade.contracts import Limits, PluginConfig
 from cascade.contracts.errors import did_you_mean
+from robot_io.sim.starts import Starts
 from robot_io.sim.tasks import check_task
 from robot_io.sim.views import CAMERAS
 
@@ -38,6 +39,10 @@ class SimConfig(PluginConfig):
     name: str = Field("sim", description="Name of the rig.")
     limits: LimitsConfig = Field(description="What the arm may do.")
     task: str | None = Field(None, description="Task to reset to when none is given, such as 'door-open'.")
+    starts: Starts = Field(
+        "stock",
+        description="'stock': the hand begins where Meta-World has it; 'avdc': up to 0.3 m away, drawn from the seed.",
+    )
     cameras: tuple[str, ...] = Field(("corner",), min_length=1, description="Views to provide.")
     width: int = Field(128, ge=16, le=2048, description="Image width [px].")
     height: int = Field(128, ge=16, le=2048, description="Image height [px].")

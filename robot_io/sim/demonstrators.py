@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cascade.contracts import DataError, DemoStep, IncompatibleError, Rig
-from robot_io.sim.arm import GAIN, quaternion_of
+from robot_io.sim.arm import GAIN, quaternion_of, rotation_of
 from robot_io.sim.config import ExpertConfig
 from robot_io.sim.rig import SimRig
 from robot_io.sim.world import HORIZON
@@ -38,7 +38,8 @@ def act(rig: SimRig, target_m: Floats, opening: float, *, look: bool) -> DemoSte
     """Take one control step towards a target and return what happened; `look` asks for images before it."""
     observation = rig.observe() if look else None
     state = observation.arm if observation is not None else rig.arm.read()
-    asked = np.concatenate([target_m, quaternion_of(state.T_base_ee[:3, :3]), [opening]])
+    held = quaternion_of(rotation_of(rig.world.held_quaternion))  # in contact the hand itself tilts away from it
+    asked = np.concatenate([target_m, held, [opening]])
     sent = rig.arm.send(asked[:7], opening)
     rig.clock.tick()
     return DemoStep(

@@ -85,7 +85,7 @@ class SimRig:
 
     def __init__(self, config: SimConfig) -> None:
         self._config = config
-        self.world = World()
+        self.world = World(config.starts)
         self._arm = SimArm(self.world, config.limits.record())
         self._clock: FrozenClock | RealtimeClock
         if config.clock == "frozen":

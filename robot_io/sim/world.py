@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cascade.contracts import DataError
+from robot_io.sim.starts import Starts, prepare, reached
 from robot_io.sim.tasks import check_task
 
 CONTROL_HZ = 80.0
@@ -26,10 +27,11 @@ class World:
     """The physics of one episode.
 
     The same (task, seed) always gives bit-identical layouts, whether or not the task was simulated before: what
-    Meta-World writes into its model at a reset is undone before the next one.
+    Meta-World writes into its model at a reset is undone before the next one. `starts` says where the hand begins.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, starts: Starts = "stock") -> None:
+        self.starts: Starts = starts
         self._known: OrderedDict[str, tuple[Any, dict[str, NDArray[Any]]]] = OrderedDict()
         self._env: Any = None
         self.task = ""
@@ -78,6 +80,7 @@ class World:
         env._freeze_rand_vec = False
         env.seeded_rand_vec = True
         env.seed(int(seed))
+        prepare(env, task, int(seed), self.starts)
         self.raw_observation, _ = env.reset(seed=int(seed))
         # Meta-World moves bodies (a peg, a faucet) after its last step: without this the first image shows them where
         # they were in the layout before. Positions only, so that the physics goes on bit for bit as it would have.
@@ -99,7 +102,7 @@ class World:
         if self.steps >= MAX_STEPS:
             return  # the episode is over; Meta-World would raise
         self.raw_observation, _, _, _, info = env.step(np.clip(action, -1.0, 1.0).astype(np.float64))
-        self.success = self.success or bool(info["success"] > 0)
+        self.success = self.success or reached(self.task, info, self.starts)
         self.steps += 1
         self.total_steps += 1
 

@@ -1,11 +1,14 @@
 import json
 
 import pytest
+from typer.testing import CliRunner
 
+from cascade.cli.app import app
+from cascade.compose import compose
 from cascade.config import load_recipe, load_rig
 from cascade.contracts import ConfigError, PluginError
 from cascade.evaluate import Evaluation, run_evaluation, summarise
-from cascade.suites import SUITES, expand_tasks, suite_tasks
+from cascade.suites import SUITES, expand_tasks, find_suite, suite_settings
 
 OVERRIDES = ["extractor.options.fuse=latents"]
 
@@ -88,11 +91,51 @@ def test_jobs_go_round_the_tasks_and_use_the_seeds_from_the_first_on():
     assert len({job.key for job in jobs}) == 8
 
 
-def test_the_suite_has_the_eleven_tasks_of_the_table():
-    assert len(suite_tasks("metaworld-11")) == len(set(SUITES["metaworld-11"])) == 11
+def test_both_suites_have_the_eleven_tasks_of_the_table():
+    for name in ("metaworld-11", "metaworld-11-avdc"):
+        assert len(find_suite(name).tasks) == len(set(find_suite(name).tasks)) == 11
     with pytest.raises(ConfigError, match="Did you mean 'metaworld-11'"):
-        suite_tasks("metaworld11")
+        find_suite("metaworld11")
     assert expand_tasks("door-open, hammer,door-open") == ("door-open", "hammer")
-    assert expand_tasks("metaworld-11") == SUITES["metaworld-11"]
+    assert expand_tasks("metaworld-11-avdc") == SUITES["metaworld-11"].tasks
     with pytest.raises(ConfigError, match="found none"):
         expand_tasks(" , ")
+
+
+def test_the_protocol_of_the_table_sets_up_the_rig_and_grants_five_replans():
+    assert suite_settings(find_suite("metaworld-11")) == []
+    run, _ = compose(
+        instruction="",
+        task=None,
+        seed=0,
+        rig="sim",
+        recipe="unipi",
+        overrides=suite_settings(find_suite("metaworld-11-avdc")),
+    )
+    options = run.rig.options
+    assert (options["starts"], options["width"], options["height"]) == ("avdc", 320, 240)
+    assert options["limits"]["workspace_m"][0] == [-0.85, 0.05, -0.02]
+    assert options["limits"]["max_speed_m_s"] == 1.0  # the other limits stay as the rig has them
+    assert run.recipe.execution.replans == 5
+
+
+def test_what_the_suite_sets_is_the_default_and_flags_come_after(tmp_path, monkeypatch):
+    seen = []
+
+    def note(evaluation, folder, **more):
+        seen.append(evaluation)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("cascade.evaluate.run_evaluation", note)
+    runner = CliRunner()
+    own = ["eval", "metaworld-11-avdc", "--runs", str(tmp_path)]
+    other = [*own, "--seed", "100", "--cameras", "corner2", "--episodes", "2", "--set", "rig.options.starts=stock"]
+    for arguments in (own, other, ["eval", "metaworld-11", "--runs", str(tmp_path)]):
+        assert runner.invoke(app, arguments).exit_code == 130
+    table, changed, stock = seen
+    assert (table.cameras, table.episodes, table.seed) == (("corner", "corner2", "corner3"), 25, 0)
+    assert len(table.jobs()) == 825
+    assert (changed.cameras, changed.episodes, changed.seed) == (("corner2",), 2, 100)
+    assert (changed.rig.options["starts"], changed.rig.options["width"]) == ("stock", 320)
+    assert (stock.cameras, stock.episodes, stock.seed) == ((), 5, 200)
+    assert "starts" not in stock.rig.options
