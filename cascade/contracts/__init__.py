@@ -4,6 +4,7 @@ Nothing here imports planner, idm, flowact, robot_io or the rest of cascade, and
 Array letters: T plan frames, H chunk steps, J joints, D action size.
 """
 
+from cascade.contracts.command import AckKind, ArmEvent, CommandAck, Lateness
 from cascade.contracts.errors import (
     CascadeError,
     ConfigError,
@@ -18,6 +19,7 @@ from cascade.contracts.errors import (
 from cascade.contracts.interfaces import (
     ActionExtractor,
     Arm,
+    ArmableArm,
     Camera,
     Clock,
     Demonstrator,
@@ -28,7 +30,9 @@ from cascade.contracts.interfaces import (
     Needs,
     Planner,
     PlanReader,
+    Pressed,
     Rig,
+    ScheduledArm,
     Scorer,
     Trainer,
 )
@@ -56,17 +60,21 @@ from cascade.contracts.records import (
 )
 
 __all__ = [
+    "AckKind",
     "ActionChunk",
     "ActionExtractor",
     "ActionSpace",
     "Arm",
+    "ArmEvent",
     "ArmMode",
     "ArmSpec",
     "ArmState",
+    "ArmableArm",
     "Camera",
     "CameraImage",
     "CascadeError",
     "Clock",
+    "CommandAck",
     "ConfigError",
     "DataError",
     "DemoStep",
@@ -82,6 +90,7 @@ __all__ = [
     "ImageTransform",
     "IncompatibleError",
     "JointLimits",
+    "Lateness",
     "Limits",
     "Needs",
     "Observation",
@@ -92,7 +101,9 @@ __all__ = [
     "PluginConfig",
     "PluginError",
     "PluginSpec",
+    "Pressed",
     "Rig",
+    "ScheduledArm",
     "Scorer",
     "SpaceKind",
     "StaleImageError",

@@ -92,6 +92,11 @@ class DriverInfo:
         watchdog_s: time after which the device stops by itself when setpoints cease; None: it has no watchdog.
         rest_q: (J,) a safe resting pose to go to before torque is taken off, or None.
         has_gripper, has_wrench: whether readings carry them.
+        address: what names the device on this machine, such as '192.168.1.10' or '/dev/ttyACM0': two processes are
+            never let near the same one. Empty: nothing to share, as in simulation.
+        plans_itself: a setpoint is a goal that the device moves to at its own pace (a proportional controller): it may
+            lead the measured pose, so tracking error means nothing, and a stop holds at the measured pose.
+        state_age_s: age of the device's clock after which motion stops; 4 times that is a fault.
     """
 
     name: str
@@ -106,6 +111,9 @@ class DriverInfo:
     rest_q: Floats | None = None
     has_gripper: bool = True
     has_wrench: bool = False
+    address: str = ""
+    plans_itself: bool = False
+    state_age_s: float = 0.05
 
 
 @runtime_checkable

@@ -11,6 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from cascade.contracts.command import ArmEvent, CommandAck, Lateness
 from cascade.contracts.records import (
     ActionChunk,
     ActionSpace,
@@ -130,6 +131,65 @@ class Arm(AbstractContextManager["Arm"], Protocol):
 
     def stop(self) -> None:
         """Hold here; any thread, idempotent, never raises."""
+        ...
+
+
+class Pressed(Protocol):
+    """What an arm asks of a deadman: something a person holds, see `robot_io.process.deadman`."""
+
+    def attach(self, words: Any) -> None:
+        """Report from now on into the arm's shared memory."""
+        ...
+
+
+@runtime_checkable
+class ScheduledArm(Arm, Protocol):
+    """An arm that also takes targets with times, and says why it refuses one. Optional."""
+
+    def send_checked(
+        self, target: NDArray[np.float64], gripper: float, *, observed_s: float | None = None
+    ) -> CommandAck:
+        """As `send`, with a refusal as a value."""
+        ...
+
+    def schedule(
+        self,
+        values: NDArray[np.float64],
+        gripper: NDArray[np.float64],
+        times_s: NDArray[np.float64],
+        *,
+        observed_s: float | None = None,
+    ) -> CommandAck:
+        """Replace what is not executed yet by targets (H, 7), openings (H,) at monotonic times (H,)."""
+        ...
+
+
+@runtime_checkable
+class ArmableArm(Arm, Protocol):
+    """An arm that a person makes ready and whose faults latch. Optional."""
+
+    def connect(self, timeout_s: float = 5.0) -> None:
+        """Connect; nothing moves. Raises DeviceError naming the missing step."""
+        ...
+
+    def arm(self, deadman: Pressed | None = None) -> None:
+        """Make ready to move. Raises DeviceError when it is in fault or its state is stale."""
+        ...
+
+    def disarm(self) -> None:
+        """Stop, wait for standstill, refuse targets from now on."""
+        ...
+
+    def clear_fault(self, token: str) -> None:
+        """Clear the latched fault that carries this token; never clears an emergency stop, never re-arms."""
+        ...
+
+    def events(self) -> list[ArmEvent]:
+        """What happened since the last call, oldest first."""
+        ...
+
+    def lateness(self) -> Lateness:
+        """How late the control cycles began, lately."""
         ...
 
 
