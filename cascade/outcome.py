@@ -14,7 +14,7 @@ class EpisodeResult:
 
     Attributes:
         success: the monitor's judgement, None on rigs without one.
-        outcome: success, failed, rejected, error or interrupted.
+        outcome: success, planned (nothing was to move), failed, rejected, error or interrupted.
         failure_stage: planner, readout, extract, gate, motion, timeout, or none.
         verdict: the same in words.
         stage_ms: stage -> milliseconds of each call.
@@ -37,11 +37,11 @@ class EpisodeResult:
 
     @property
     def exit_code(self) -> int:
-        """0 done, 4 refused before moving, 5 aborted in motion, 6 finished but failed, 130 stopped; or the error's."""
+        """0 done, 4 refused before moving, 5 aborted in motion, 6 failed, 130 stopped; or the error's."""
         if self.outcome == "error":
             error = self.error or CascadeError("")
             return 5 if self.moved and isinstance(error, DeviceError) else error.exit_code
-        return {"success": 0, "rejected": 5 if self.moved else 4, "interrupted": 130}.get(self.outcome, 6)
+        return {"success": 0, "planned": 0, "rejected": 5 if self.moved else 4, "interrupted": 130}.get(self.outcome, 6)
 
 
 def refusal(subject: str, report: GateReport) -> str:

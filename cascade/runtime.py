@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cascade.config import ExecutionConfig, Mode
+from cascade.consent import Confirm, Kind
 from cascade.contracts.errors import (
     CascadeError,
     ConfigError,
@@ -24,18 +25,20 @@ from cascade.contracts.errors import (
     PluginError,
 )
 from cascade.contracts.interfaces import EpisodeAware, Rig
-from cascade.contracts.records import ActionChunk, ArmState, Observation, Verdict, VideoPlan
+from cascade.contracts.records import ActionChunk, ArmState, GateReport, Observation, Verdict, VideoPlan
 from cascade.events import NoRecord, Recorder, gate_values
 from cascade.follower import ControlStep, Motion, MotionEnd, follow
 from cascade.gate import check_chunk, check_plan
 from cascade.interrupt import StopRequest
 from cascade.outcome import EpisodeResult, refusal
+from cascade.permission import REFUSED, Permission, fault_of
 from cascade.pipeline import Stages, build_stages, check_compatible
 from cascade.recovery import return_chunk
 
 __all__ = ["EpisodeResult", "Stages", "build_stages", "check_compatible", "run_episode"]
 
 MOST_CHUNKS = 200  # of one plan; an extractor that never says `final` is broken
+LONG_WAIT_S = 2.0  # after a longer wait for consent the camera is looked at again
 
 
 def run_episode(
@@ -48,6 +51,8 @@ def run_episode(
     recorder: Recorder | None = None,
     stop: StopRequest | None = None,
     plan_layout: int | None = None,
+    execute: bool = True,
+    confirm: Confirm | None = None,
 ) -> EpisodeResult:
     """Run one episode on a connected rig and return how it ended; errors of stages are returned, not raised.
 
@@ -60,12 +65,14 @@ def run_episode(
         recorder: receives everything that happens.
         stop: setting it ends the episode with the arm holding.
         plan_layout: control condition: plans are made from the first frame of this layout of the same task instead.
+        execute: False ends the episode where the arm would begin to move; the rig must then hold still in `reset`.
+        confirm: asked after the gate and before every motion; None: nobody is asked.
 
     Raises:
         IncompatibleError: stages and rig do not fit; nothing has moved.
     """
     check_compatible(rig, stages)
-    episode = _Episode(rig, stages, recorder or NoRecord(), stop or StopRequest(), plan_layout)
+    episode = _Episode(rig, stages, recorder or NoRecord(), stop or StopRequest(), plan_layout, execute, confirm)
     return episode.run(instruction, task, seed)
 
 
@@ -82,8 +89,16 @@ class _Episode:
     """The state of one episode."""
 
     def __init__(
-        self, rig: Rig, stages: Stages, recorder: Recorder, stop: StopRequest, plan_layout: int | None
+        self,
+        rig: Rig,
+        stages: Stages,
+        recorder: Recorder,
+        stop: StopRequest,
+        plan_layout: int | None,
+        execute: bool,
+        confirm: Confirm | None,
     ) -> None:
+        self._permission = Permission(rig, recorder, execute, confirm)
         self._rig = rig
         self._stages = stages
         self._recorder = recorder
@@ -106,8 +121,10 @@ class _Episode:
         error: CascadeError | None = None
         try:
             end = self._run(instruction, task, seed)
-        except (OperatorStop, KeyboardInterrupt):
-            end = _End("interrupted", "none", f"Stopped by a person after {self._steps} control steps; the arm holds.")
+        except (OperatorStop, KeyboardInterrupt) as caught:
+            end = _End("interrupted", "none", self._stopped(caught))
+        except DeviceError as caught:
+            error = fault_of(self._rig) or caught
         except CascadeError as caught:
             error = caught
         except Exception as caught:
@@ -136,6 +153,8 @@ class _Episode:
 
     def _run(self, instruction: str | None, task: str | None, seed: int) -> _End:
         layout = seed if self._plan_layout is None else self._plan_layout
+        self._permission.instruction = instruction or ""
+        self._permission.home()
         with self._timed("reset"):
             if self._plan_layout is not None:
                 self._rig.reset(task=task, seed=layout)
@@ -145,6 +164,7 @@ class _Episode:
             if self._rig.monitor is None:
                 raise ConfigError("run: expected an instruction, found none, and the rig has no sentence for its task.")
             instruction = self._rig.monitor.instruction
+        self._permission.instruction = instruction
         self._recorder.event("episode_begin", task=task, seed=seed, instruction=instruction, plan_layout=layout)
         # In the control condition only the planner is told of another layout.
         told: tuple[tuple[object, int], ...] = (
@@ -168,7 +188,7 @@ class _Episode:
                     return recovered
             self._check_stop()
             end = self._attempt(instruction, seed + attempt)
-            if end.outcome in ("success", "interrupted") or end.failure_stage == "timeout":
+            if end.outcome in ("success", "planned", "interrupted") or end.failure_stage == "timeout":
                 return end
         return end
 
@@ -209,7 +229,7 @@ class _Episode:
             with self._timed("extract", stage="extract", plan=index, chunk=self._chunks):
                 chunk = self._stages.extractor.extract(plan, observation)
             count = self._execution.receding_targets if receding else None
-            end = self._move(chunk, index, observation.arm, first=number == 0, count=count)
+            end = self._move(chunk, index, observation.arm, first=number == 0, count=count, plan=plan)
             if end is not None:
                 return end
             if chunk.final or receding:
@@ -228,8 +248,9 @@ class _Episode:
         *,
         first: bool,
         count: int | None = None,
+        plan: VideoPlan | None = None,
     ) -> _End | None:
-        """Take one chunk through the gate and follow it; None when the plan goes on."""
+        """Take one chunk through the gate and follow it; None when the plan goes on. No `plan`: the way back."""
         number = self._chunks
         self._chunks += 1
         self._recorder.chunk(number, index, chunk)
@@ -239,6 +260,9 @@ class _Episode:
         self._recorder.event("gate", subject="chunk", index=number, **gate_values(report))
         if report.chunk is None:
             return _End("rejected", "gate", refusal("chunk", report))
+        refused = self._ask(report, index, number, plan, first)
+        if refused is not None:
+            return refused
         motion = self._follow(report.chunk, index, number, count)
         self._recorder.event("motion", chunk=number, steps=motion.steps, end=motion.end.value)
         if motion.end is MotionEnd.SUCCESS:
@@ -249,8 +273,27 @@ class _Episode:
         if motion.end is MotionEnd.STOPPED:
             raise OperatorStop("Stopped by a person; the arm holds.")
         if motion.end is MotionEnd.FAULT:
-            faults = ", ".join(map(str, self._rig.arm.read().faults)) or "no cause given"
-            raise DeviceError(f"arm {self._rig.arm.spec.name!r}: in fault ({faults}).", "Clear the fault at the arm.")
+            raise fault_of(self._rig) or DeviceError(f"arm {self._rig.arm.spec.name!r}: in fault, no cause given.")
+        return None
+
+    def _stopped(self, cause: BaseException) -> str:
+        if not self._steps and isinstance(cause, OperatorStop) and cause.problem.startswith(REFUSED):
+            return f"{REFUSED}; nothing moved."
+        return f"Stopped by a person after {self._steps} control steps; the arm holds."
+
+    def _ask(self, report: GateReport, index: int, number: int, plan: VideoPlan | None, first: bool) -> _End | None:
+        """Ask whether a chunk may move the arm; None when it may."""
+        if not self._permission.execute:
+            count = len(report.chunk) if report.chunk is not None else 0
+            return _End("planned", "none", f"Planned only: the gate let {count} targets through, and nothing moved.")
+        waited_s = self._permission.chunk(Kind.CHUNK if plan is not None else Kind.RETURN, report, index, number)
+        if plan is None or not first or waited_s < LONG_WAIT_S or self._imagined_from is not None:
+            return None
+        with self._timed("gate_plan", stage="gate", plan=index):
+            again = check_plan(plan, self._observe(), self._stages.recipe.gate)
+        self._recorder.event("gate", subject="plan", index=index, **gate_values(again))
+        if again.verdict is Verdict.REJECT:
+            return _End("rejected", "gate", f"The scene changed while the arm waited. {refusal('plan', again)}")
         return None
 
     def _follow(self, chunk: ActionChunk, index: int, number: int, count: int | None) -> Motion:

@@ -13,6 +13,7 @@ from cascade.report.run_folder import Row
 STAGES = ("reset", "begin", "observe", "plan", "decode", "readout", "extract", "gate", "motion")
 OUTCOME_WORDS = {
     "success": "The task succeeded",
+    "planned": "The task was planned; nothing was to move",
     "failed": "The task was not reached",
     "rejected": "The gate refused the plan; nothing moved",
     "error": "The run stopped on an error",
@@ -130,7 +131,7 @@ def verdict_words(facts: Mapping[str, Any]) -> str:
 
 
 def outcome_of(facts: Mapping[str, Any]) -> str:
-    """Return success, failed, rejected, error, interrupted, or unfinished."""
+    """Return success, planned, failed, rejected, error, interrupted, or unfinished."""
     if facts.get("status") != "done":
         return "unfinished"
     outcome = str(facts.get("outcome") or "unknown")

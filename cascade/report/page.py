@@ -27,7 +27,15 @@ from cascade.report.timeline import ImaginedPath
 MOST_BYTES = 15_000_000
 FRAME_BYTES = 11_000_000
 QUALITIES = ((92, 320), (80, 256), (65, 160), (50, 96))  # WebP quality and largest side [px], best first
-MARKS = {"success": "✓", "failed": "✕", "rejected": "✕", "error": "!", "interrupted": "‖", "unfinished": "…"}
+MARKS = {
+    "success": "✓",
+    "planned": "◇",
+    "failed": "✕",
+    "rejected": "✕",
+    "error": "!",
+    "interrupted": "‖",
+    "unfinished": "…",
+}
 
 
 def build_report(run_dir: Path, output: Path | None = None) -> Path:

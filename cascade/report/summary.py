@@ -14,7 +14,12 @@ from cascade.report.run_folder import read_facts, read_rows
 if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
-MARKS = {"success": ("✓", "green"), "interrupted": ("■", "yellow"), "unfinished": ("…", "yellow")}
+MARKS = {
+    "success": ("✓", "green"),
+    "planned": ("◇", "cyan"),
+    "interrupted": ("■", "yellow"),
+    "unfinished": ("…", "yellow"),
+}
 WIDTH = 80
 
 
