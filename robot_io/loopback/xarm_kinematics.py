@@ -1,7 +1,7 @@
 """Forward and inverse kinematics as the loopback xArm controller computes them, in plain NumPy.
 
 Written apart from the arm process's own models, so that one checks the other. Joint placements are those of UFACTORY's
-robot descriptions: joint i turns about z of a frame placed in its parent by xyz [m] and a turn about x [rad].
+manual: joint i turns about z of a frame placed in its parent by xyz [m] and a turn about x [rad].
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ CHAINS: dict[str, tuple[tuple[float, float, float, float], ...]] = {
     "xarm6": (
         (0.0, 0.0, 0.267, 0.0),
         (0.0, 0.0, 0.0, -QUARTER),
-        (0.053, -0.2845, 0.0, 0.0),
+        (0.0535, -0.2845, 0.0, 0.0),
         (0.0775, 0.3425, 0.0, -QUARTER),
         (0.0, 0.0, 0.0, QUARTER),
         (0.076, 0.097, 0.0, -QUARTER),
