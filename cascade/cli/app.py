@@ -21,6 +21,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "score": ("cascade.cli.score", "score", "Judge a plan or run on three axes, and plan against motion."),
     "eval": ("cascade.cli.evaluate", "evaluate", "Measure a recipe on a suite of tasks."),
     "record": ("cascade.cli.record", "record", "Record demonstrations as a LeRobotDataset v3."),
+    "serve": ("cascade.cli.serve", "serve", "Serve a planner to robots on other machines."),
     "train": ("cascade.cli.train", "app", "Train the weights of a stage from recorded data."),
     "doctor": ("cascade.cli.doctor", "doctor", "Check whether this machine is fit to run."),
     "plugins": ("cascade.cli.plugins", "plugins", "List planners, extractors, rigs and their state."),

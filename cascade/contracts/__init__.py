@@ -13,6 +13,7 @@ from cascade.contracts.errors import (
     IncompatibleError,
     OperatorStop,
     PluginError,
+    RemoteError,
     StaleImageError,
     WeightsError,
 )
@@ -101,6 +102,7 @@ __all__ = [
     "PluginConfig",
     "PluginError",
     "PluginSpec",
+    "RemoteError",
     "Pressed",
     "Rig",
     "ScheduledArm",

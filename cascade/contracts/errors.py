@@ -6,6 +6,7 @@ CascadeError
 ├── WeightsError       weights are missing, corrupt or of another version (3)
 ├── DataError          a video, plan, dataset or record has the wrong form (2)
 ├── IncompatibleError  two stages do not fit together; nothing has moved (2)
+├── RemoteError        a remote planner is unreachable, late, or answers nonsense (3)
 ├── DeviceError        an arm or camera is missing, dead or in fault (3)
 │   └── StaleImageError  a camera image is older than allowed (3)
 └── OperatorStop       a person stopped the run; the arm holds (130)
@@ -67,6 +68,12 @@ class IncompatibleError(CascadeError):
 
 class DeviceError(CascadeError):
     """An arm or camera is missing, dead or in fault."""
+
+    exit_code = 3
+
+
+class RemoteError(CascadeError):
+    """A remote planner is unreachable, late, or answers nonsense."""
 
     exit_code = 3
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cascade.contracts import checks
+from cascade.contracts.action import ActionChunk
 from cascade.contracts.errors import DataError
 from cascade.contracts.frozen import assign as _set
 
@@ -107,6 +108,7 @@ class VideoPlan:
         transform: from that camera's pixels to plan pixels.
         frame_dt_s: time between frames, or None when the planner's time is only ordinal.
         latents, flow, readout: optional; flow is (T-1, h, w, 2) float32 [px] from frame t to t+1.
+        actions: the motion, when the generator says it itself (a joint model or policy), or None.
         score: names -> values given by scorers.
         provenance: planner, weights digest, steps, milliseconds per stage; JSON values only.
         plan_id: unique name, so that an extractor can continue a plan it has begun.
@@ -125,6 +127,7 @@ class VideoPlan:
         latents: PlanLatents | None = None,
         flow: NDArray[np.float32] | None = None,
         readout: EeReadout | None = None,
+        actions: ActionChunk | None = None,
         seed: int = 0,
         provenance: Mapping[str, Any] | None = None,
         plan_id: str | None = None,
@@ -140,6 +143,7 @@ class VideoPlan:
         self.latents = latents
         self.flow = flow
         self.readout = readout
+        self.actions = actions
         self.seed = seed
         self.provenance: dict[str, Any] = dict(provenance or {})
         self.plan_id = plan_id or uuid.uuid4().hex[:12]

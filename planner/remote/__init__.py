@@ -1,0 +1,1 @@
+"""A planner in another process or on another machine, reached by the openpi wire."""
