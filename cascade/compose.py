@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from cascade.config import Loaded, RunConfig, find_config, load_yaml, override, resolved, run_key, to_yaml, validated
+from cascade.consent import Confirm, Consent, Policy, Proposal, require_terminal
 from cascade.contracts.errors import ConfigError
+from cascade.contracts.hardware import Hardware, HardwareRig
 from cascade.contracts.interfaces import Rig
 from cascade.events import Both, Recorder
 from cascade.interrupt import StopRequest, stop_on_signals
@@ -65,7 +67,13 @@ def compose(
 
 
 def execute(
-    run: RunConfig, *, runs: Path = Path("runs"), command: str = "", listener: Recorder | None = None
+    run: RunConfig,
+    *,
+    runs: Path = Path("runs"),
+    command: str = "",
+    listener: Recorder | None = None,
+    move: bool = False,
+    policy: Policy = Policy.FIRST,
 ) -> EpisodeResult:
     """Carry out one run and return how it ended; SIGINT and SIGTERM end it with the arm holding.
 
@@ -74,6 +82,8 @@ def execute(
         runs: folder that the run folder is made in.
         command: how the run was asked for, for the record.
         listener: also told what happens, such as a display.
+        move: whether a real arm may move, after consent; simulated and loopback rigs always do.
+        policy: how often consent is asked.
 
     Raises:
         CascadeError: something is wrong before anything moves. Errors of stages are in the result.
@@ -81,19 +91,47 @@ def execute(
     resolved(run)  # a wrong option of any plug-in is told before weights are loaded
     with stop_on_signals() as stop:
         rig: Rig = build_plugin("rig", run.rig.plugin, run.rig.options)
+        hardware = rig.hardware if isinstance(rig, HardwareRig) else None
+        if isinstance(rig, HardwareRig) and (move or hardware is None):
+            if hardware is not None:
+                require_terminal(policy)
+            rig.permit_motion()
         stages = build_stages(run.recipe)
         try:
             with rig:
                 run = with_task(run, rig)
                 check_compatible(rig, stages)
                 recorder = _recorder(run, rig, runs, command)
-                return _recorded(run, rig, stages, recorder, listener, stop)
+                confirm = _asking(run, rig, hardware, policy, recorder.folder) if move and hardware else None
+                return _recorded(
+                    run, rig, stages, recorder, listener, stop, execute=move or hardware is None, confirm=confirm
+                )
         finally:
             stages.close()
 
 
+def _asking(run: RunConfig, rig: Rig, hardware: Hardware, policy: Policy, folder: Path) -> Confirm:
+    """Return who is asked for consent, with the imagined clip of this run's folder."""
+    speed = float(run.rig.options.get("speed", 1.0))
+    consent = Consent(hardware, rig.arm.spec.limits, policy, speed=speed)
+
+    def confirm(proposal: Proposal) -> bool:
+        clip = folder / "plans" / f"{proposal.plan:03d}" / "plan.mp4"
+        return consent(replace(proposal, clip=clip if proposal.chunk is not None and clip.is_file() else None))
+
+    return confirm
+
+
 def _recorded(
-    run: RunConfig, rig: Rig, stages: Stages, recorder: RunRecorder, listener: Recorder | None, stop: StopRequest
+    run: RunConfig,
+    rig: Rig,
+    stages: Stages,
+    recorder: RunRecorder,
+    listener: Recorder | None,
+    stop: StopRequest,
+    *,
+    execute: bool,
+    confirm: Confirm | None,
 ) -> EpisodeResult:
     try:
         result = run_episode(
@@ -104,6 +142,8 @@ def _recorded(
             seed=run.seed,
             recorder=Both(recorder, listener) if listener is not None else recorder,
             stop=stop,
+            execute=execute,
+            confirm=confirm,
         )
     except BaseException:
         recorder.close()  # the record itself cannot be written, as on a full disk; the arm holds

@@ -5,11 +5,14 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cascade.contracts.errors import ConfigError
+
+if TYPE_CHECKING:
+    from cascade.consent import Policy
 
 
 def run(
@@ -23,6 +26,11 @@ def run(
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Such as planner.options.steps=4.")
     ] = None,
+    execute: Annotated[
+        bool, typer.Option("--execute", help="Let a real arm move, after consent. Simulated rigs always move.")
+    ] = False,
+    confirm: Annotated[str, typer.Option(help="Consent before a real arm moves: each chunk, first, never.")] = "first",
+    speed: Annotated[float | None, typer.Option(help="Share of a real rig's speed cap, such as 0.1.")] = None,
     config: Annotated[
         Path | None, typer.Option(help="config.yaml of a run folder, instead of the options above.")
     ] = None,
@@ -35,6 +43,8 @@ def run(
 ) -> None:
     """Imagine the task, read the motion, check it, move the arm; leaves a run folder with a report.
 
+    A real arm moves only with --execute, and asks first; without it the run ends where the arm would begin to move.
+
     Exit code: 0 done, 2 wrong input, 3 something is missing, 4 refused before moving, 5 aborted in motion, 6 finished
     but failed, 130 stopped by a person.
 
@@ -44,12 +54,16 @@ def run(
         cascade run "press the button" --recipe avdc --seed 7 --open
 
         cascade run "open the door" --planner file --plan video.mp4 --task door-open
+
+        cascade run "open the door" --rig ur5e-realsense --execute --speed 0.1
     """
     from cascade.cli.display import Narrator, finish, write_report
-    from cascade.compose import compose, execute
+    from cascade.compose import compose
+    from cascade.compose import execute as carry_out
     from cascade.config import load_run
 
-    overrides = list(settings or [])
+    overrides = [*(settings or []), *_speed(speed)]
+    policy = _policy(confirm)
     if plan is not None:
         planner = planner or "file"
         overrides.insert(0, f"planner.options.path={str(plan.resolve())!r}")
@@ -70,11 +84,37 @@ def run(
             planner=planner,
             overrides=overrides,
         )
-    result = execute(chosen, runs=runs, command=shlex.join(["cascade", *sys.argv[1:]]), listener=Narrator())
+    command = shlex.join(["cascade", *sys.argv[1:]])
+    result = carry_out(chosen, runs=runs, command=command, listener=Narrator(), move=execute, policy=policy)
     page = write_report(result) if report or open_ else None
     if open_ and page is not None:
         typer.launch(page.resolve().as_uri())
+    if result.outcome == "planned" and not execute:
+        typer.echo("  Nothing moved. To let the arm move, the same again with --execute.", err=True)
     finish(result, as_json=as_json, task=chosen.task, seed=chosen.seed)
+
+
+def _speed(share: float | None) -> list[str]:
+    if share is None:
+        return []
+    if not 0 < share <= 1:
+        raise ConfigError(
+            f"--speed {share:g}: expected a share of the rig's speed cap, above 0 and at most 1, found {share:g}.",
+            "A faster arm needs a higher cap in the rig's limits.",
+        )
+    return [f"rig.options.speed={share!r}"]
+
+
+def _policy(confirm: str) -> Policy:
+    from cascade.consent import Policy
+    from cascade.contracts.errors import did_you_mean
+
+    try:
+        return Policy(confirm)
+    except ValueError:
+        raise ConfigError(
+            f"--confirm {confirm!r}: expected each, first or never.", did_you_mean(confirm, list(Policy))
+        ) from None
 
 
 def _refuse_both(*given: str | None) -> None:

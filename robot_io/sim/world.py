@@ -32,6 +32,7 @@ class World:
 
     def __init__(self, starts: Starts = "stock") -> None:
         self.starts: Starts = starts
+        self.endless = False  # True: an episode may go on beyond Meta-World's 500 steps
         self._known: OrderedDict[str, tuple[Any, dict[str, NDArray[Any]]]] = OrderedDict()
         self._env: Any = None
         self.task = ""
@@ -99,7 +100,9 @@ class World:
     def step(self, action: Floats) -> None:
         """Move on by one control period with a Meta-World action (4,): hand motion [cm], closing effort; -1 .. 1."""
         env = self._checked()
-        if self.steps >= MAX_STEPS:
+        if self.endless:
+            env.curr_path_length = 0
+        elif self.steps >= MAX_STEPS:
             return  # the episode is over; Meta-World would raise
         self.raw_observation, _, _, _, info = env.step(np.clip(action, -1.0, 1.0).astype(np.float64))
         self.success = self.success or reached(self.task, info, self.starts)

@@ -1,0 +1,26 @@
+"""Wall time in even control periods."""
+
+from __future__ import annotations
+
+import time
+
+
+class WallClock:
+    """Ticks at a fixed rate; a late tick shifts those after it, so that two are never closer than a period."""
+
+    def __init__(self, hz: float) -> None:
+        self._period_s = 1.0 / hz
+        self._next_s = time.monotonic()
+
+    def now_s(self) -> float:
+        """Monotonic wall time [s]."""
+        return time.monotonic()
+
+    def tick(self) -> None:
+        """Sleep until the next control period begins."""
+        now = time.monotonic()
+        self._next_s += self._period_s
+        if self._next_s < now:
+            self._next_s = now
+        else:
+            time.sleep(self._next_s - now)

@@ -1,0 +1,165 @@
+"""A simulated table under an emulated arm: the simulated hand goes where the arm says that its own one is.
+
+The arm's driver, process and controller know nothing of it. Time is wall time; the world catches up whenever somebody
+looks, along the straight line between the poses that were measured in between.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cascade.contracts import ArmState, CameraImage
+from robot_io.rig.config import SceneConfig
+from robot_io.rig.limits import Box
+from robot_io.rig.placed_arm import target_of
+from robot_io.sim import tasks
+from robot_io.sim.config import LimitsConfig, SimConfig
+from robot_io.sim.rig import SimRig
+from robot_io.sim.world import CONTROL_HZ
+
+Floats = NDArray[np.float64]
+
+MOST_STEPS = 80  # of physics at once: a world that nobody looked at for longer than a second stands still meanwhile
+ANY_TURN_RAD = 3.15
+
+
+class Scene:
+    """Meta-World's table and hand; its world frame is the rig's base frame.
+
+    Args:
+        config: of the scene.
+        cameras: views to draw.
+        workspace_m: of the rig.
+        control_hz: of the rig, for the horizon.
+    """
+
+    def __init__(self, config: SceneConfig, cameras: tuple[str, ...], workspace_m: Box, control_hz: float) -> None:
+        limits = LimitsConfig(
+            workspace_m=workspace_m,
+            max_speed_m_s=1.0,
+            max_acceleration_m_s2=80.0,
+            max_jerk_m_s3=8000.0,
+            max_step_m=1.0,
+            max_rotation_rad=ANY_TURN_RAD,
+        )
+        self._sim = SimRig(
+            SimConfig(
+                name="scene",
+                limits=limits,
+                cameras=cameras,
+                width=config.width,
+                height=config.height,
+                depth=config.depth,
+                segmentation=config.segmentation,
+            )
+        )
+        self._sim.world.endless = True
+        self._config = config
+        self._horizon = round(config.horizon_s * control_hz)
+        self._due_s = 0.0
+        self._pose: Floats | None = None
+        self.ticks = 0
+
+    def reset(self, task: str | None, seed: int) -> None:
+        """Build the layout of (task, seed); the hand begins where the task wants it, and waits for `begin`."""
+        self._sim.reset(task=task or self._config.task, seed=seed)
+        self._pose, self.ticks = None, 0
+
+    @property
+    def hand(self) -> Floats:
+        """(7,) xyz + quaternion wxyz of the hand as the simulation holds it."""
+        return np.concatenate([self._sim.world.T_base_ee[:3, 3], self._sim.world.held_quaternion])
+
+    def begin(self) -> None:
+        """Let time pass from now on."""
+        self._due_s = time.monotonic()
+
+    def follow(self, state: ArmState) -> None:
+        """Catch up with wall time, the hand on its way to the measured pose."""
+        pose = target_of(state.T_base_ee)
+        before = pose if self._pose is None else self._pose
+        now = time.monotonic()
+        steps = int((now - self._due_s) * CONTROL_HZ)
+        self._due_s = now if steps > MOST_STEPS else self._due_s + steps / CONTROL_HZ
+        steps = min(steps, MOST_STEPS)
+        for index in range(steps):
+            target = pose.copy()
+            target[:3] = before[:3] + (index + 1) / steps * (pose[:3] - before[:3])
+            self._sim.arm.send(target, state.gripper_opening)
+            self._sim.clock.tick()
+        if steps:
+            self._pose = pose
+
+    def draw(self, camera: str) -> CameraImage:
+        """Return the view of a camera as things are."""
+        return replace(self._sim.draw(camera), stamp_s=time.monotonic())
+
+    def scene_for(self, instruction: str) -> str | None:
+        """Return the task whose own words fit an instruction best, or None when that is unclear."""
+        return tasks.scene_for(instruction)
+
+    def describe(self) -> Mapping[str, Any]:
+        """Versions, renderer, task and seed as JSON values."""
+        described = dict(self._sim.describe())
+        return {key: described[key] for key in ("renderer", "task", "seed", "versions")}
+
+    def close(self) -> None:
+        """Release the renderers."""
+        self._sim.close()
+
+    @property
+    def task(self) -> str:
+        """Task of the episode."""
+        return self._sim.world.task
+
+    @property
+    def instruction(self) -> str:
+        """The task's own sentence."""
+        return tasks.INSTRUCTIONS.get(self.task, "")
+
+    @property
+    def success(self) -> bool:
+        """Whether the goal has been reached so far."""
+        return self._sim.world.success
+
+    @property
+    def steps(self) -> int:
+        """Control steps since reset."""
+        return self.ticks
+
+    @property
+    def horizon(self) -> int:
+        """Control steps after which the episode is over."""
+        return self._horizon
+
+
+class SceneCamera:
+    """One view of a scene (a `cascade.contracts.Camera`); looking lets the scene catch up first."""
+
+    def __init__(self, name: str, look: Callable[[str], CameraImage]) -> None:
+        self._name, self._look = name, look
+
+    @property
+    def name(self) -> str:
+        """Name of the view."""
+        return self._name
+
+    def __enter__(self) -> Self:
+        """Nothing to do."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Nothing to do."""
+
+    def read(self, *, max_age_s: float = 0.15) -> CameraImage:
+        """Draw the scene as it is now; never older than now, so `max_age_s` always holds."""
+        return self._look(self._name)
