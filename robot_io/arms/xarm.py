@@ -134,7 +134,7 @@ class XArmDriver:
             raise DeviceError(
                 f"xArm at {self._config.host}: the link is lost ({why}).", "Check the cable, connect again."
             )
-        faults = self._faults(measured, int(api.mode), waiting_s)
+        faults = self._faults(measured, int(api.mode), int(api.state), waiting_s)
         return Reading(
             t_dev_s=measured.stamp_s,
             q=measured.q,
@@ -190,16 +190,19 @@ class XArmDriver:
 
     def _make_ready(self, api: Any, *, clean_error: bool) -> None:
         """Clean, enable, mode, state: any other order leaves the controller refusing motion without a word."""
-        if self._channel is not None:
-            self._channel.flush()
+        channel = self._channel
+        if channel is None:
+            raise DeviceError("xArm: not connected.", "Connect first.")
+        channel.flush()
         if clean_error:
             _check("clean_error", api.clean_error())
         _check("clean_warn", api.clean_warn())
         _check("motion_enable", api.motion_enable(True))
         _check("set_mode", api.set_mode(SERVO_MODE))
         _check("set_state", api.set_state(0))
-        deadline_s = time.monotonic() + 1.0
-        while api.mode != SERVO_MODE or api.state in (PAUSED, STOPPED) or api.state > STOPPED:
+        reports = channel.report_count + 2  # the next one may have been on its way before
+        deadline_s = time.monotonic() + 1.5
+        while channel.report_count < reports or api.mode != SERVO_MODE or api.state >= PAUSED:
             if time.monotonic() > deadline_s:
                 error_code = int(api.get_err_warn_code()[1][0])
                 why = fault(error_code).message if error_code else f"mode {api.mode}, state {api.state}"
@@ -208,15 +211,15 @@ class XArmDriver:
                 )
             time.sleep(0.005)
 
-    def _faults(self, measured: Measured, mode: int, waiting_s: float) -> tuple[DeviceFault, ...]:
+    def _faults(self, measured: Measured, mode: int, state: int, waiting_s: float) -> tuple[DeviceFault, ...]:
         faults: list[DeviceFault] = []
         if measured.error_code:
             faults.append(fault(measured.error_code))
-        elif self._armed and (mode != SERVO_MODE or measured.state > STOPPED):
+        elif self._armed and (mode != SERVO_MODE or state > STOPPED):
             faults.append(_found("mode_left", f"servo mode was left (mode {mode}); somebody uses the vendor's screen"))
-        elif self._armed and measured.state == STOPPED:
+        elif self._armed and state == STOPPED:
             faults.append(_found("stopped", "the controller was stopped from elsewhere"))
-        elif self._armed and measured.state == PAUSED:
+        elif self._armed and state == PAUSED:
             faults.append(_found("paused", "the controller is paused", latches=False))
         elif self._armed and measured.refused != OK and waiting_s == 0.0:
             faults.append(

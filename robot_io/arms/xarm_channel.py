@@ -50,7 +50,6 @@ class Measured:
     qd: Floats
     pose: Sequence[float] | None = None
     error_code: int = 0
-    state: int = STOPPED
     gripper_opening: float | None = None
     gripper_error: int = 0
     refused: int = 0  # code of the last servo command that was not taken, 0: it was
@@ -83,6 +82,7 @@ class CommandChannel:
         self._reports: list[tuple[float, Floats, list[float]]] = []
         self._measured: Measured | None = None
         self.failure: str | None = None
+        self.report_count = 0
         api.register_report_callback(self._on_report)
         self._thread = threading.Thread(target=self._run, daemon=True, name="xarm-commands")
         self._thread.start()
@@ -132,11 +132,12 @@ class CommandChannel:
 
     def _on_report(self, report: dict[str, Any]) -> None:
         q = np.array(report["joints"][: self._axes], dtype=np.float64)
+        self.report_count += 1
         self._reports = [*self._reports[-3:], (time.monotonic(), q, list(report["cartesian"]))]
 
     def _run(self) -> None:
         try:
-            while not self._closing:
+            while not self._closing or self._stop_wanted:
                 self._cycle()
         except Exception as error:
             self.failure = f"{type(error).__name__}: {error}"
@@ -183,14 +184,13 @@ class CommandChannel:
             error_code = 0
         if code != OK or len(joints) < 2:
             if last is not None:
-                self._measured = replace(last, error_code=error_code, state=self._api.state, refused=refused)
+                self._measured = replace(last, error_code=error_code, refused=refused)
             return
         self._measured = Measured(
             stamp_s=now_s,
             q=np.array(joints[0][: self._axes], dtype=np.float64),
             qd=np.array(joints[1][: self._axes], dtype=np.float64),
             error_code=error_code,
-            state=int(self._api.state),
             gripper_opening=last.gripper_opening if last else None,
             gripper_error=last.gripper_error if last else 0,
             refused=refused,

@@ -41,8 +41,10 @@ class XArmGripperLink:
 
     def measure(self, api: Any) -> tuple[float | None, int]:
         """Return the opening 0..1 and the gripper's error code."""
-        code, pulses = api.get_gripper_position(check_baud=False)
-        error_code = int(api.get_gripper_err_code(check_baud=False)[1]) if code else 0
+        answer = api.get_gripper_position(check_baud=False)
+        code, pulses = (
+            answer if isinstance(answer, tuple) else (answer, None)
+        )  # with a fault, the SDK returns a bare code
         if code or pulses is None:
-            return None, error_code
+            return None, int(api.get_gripper_err_code(check_baud=False)[1])
         return min(1.0, max(0.0, pulses / OPEN_PULSES)), 0

@@ -9,6 +9,8 @@ LOOPBACKS = {
     "ur3e": "robot_io.loopback.ur:serve",
     "ur5e": "robot_io.loopback.ur:serve",
     "ur10e": "robot_io.loopback.ur:serve",
+    "xarm6": "robot_io.loopback.xarm:serve",
+    "xarm7": "robot_io.loopback.xarm:serve",
     "robotiq": "robot_io.loopback.robotiq:serve",
 }
 """Name -> `module:function`, a function `(name, arguments) -> exit code` that serves until Ctrl-C."""

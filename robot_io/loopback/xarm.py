@@ -316,3 +316,13 @@ class XArmController:
                 self.setpoints.append(Setpoint(time.monotonic(), pose_mm_rad=pose))
                 self.world.aim(joints)
         return b""
+
+
+def serve(name: str, arguments: list[str]) -> int:
+    """Serve `name` until Ctrl-C; arguments: host and command port, 127.0.0.1 and 5502 unless given."""
+    host = arguments[0] if arguments else "127.0.0.1"
+    port = int(arguments[1]) if len(arguments) > 1 else 5502
+    with XArmController(name, host, port) as controller, contextlib.suppress(KeyboardInterrupt):
+        print(f"{name} on {controller.address}: plug-in xarm, host {host}, port {controller.port}. Ctrl-C ends it.")  # noqa: T201
+        threading.Event().wait()
+    return 0

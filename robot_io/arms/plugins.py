@@ -1,0 +1,20 @@
+"""Entry points of the arm drivers; each vendor's SDK is imported only when its driver connects."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cascade.contracts import PluginSpec
+from robot_io.arms.xarm import XArmConfig
+
+if TYPE_CHECKING:
+    from robot_io.arms.driver import ArmDriver
+
+
+def _xarm(config: XArmConfig) -> ArmDriver:
+    from robot_io.arms.xarm import XArmDriver
+
+    return XArmDriver(config)
+
+
+XARM: PluginSpec[ArmDriver] = PluginSpec("UFACTORY xArm 6 and 7, joints or poses in servo mode", XArmConfig, _xarm)
