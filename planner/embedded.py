@@ -17,7 +17,7 @@ from planner.networks.autoencoder import LATENT_SPACE
 from planner.phrases import normalised
 from planner.sampling import integrate, noise, sigmas
 from planner.text import PhraseTable, TextEncoder, minilm
-from planner.weights import DEFAULT_WEIGHTS, SUMS, PlannerWeights, load_weights
+from planner.weights import DEFAULT_WEIGHTS, SUMS, PlannerWeights, Settings, load_weights
 
 FAR_TEXT = 0.5  # cosine distance from all known wordings above which a plan is a guess
 
@@ -42,6 +42,7 @@ class EmbeddedPlanner:
         self._weights, self._device, self._dtype = weights, device, dtype
         self._text: TextEncoder = text or weights.table
         self._camera = camera or weights.settings.camera
+        self._number = _camera_number(weights.settings, self._camera)
         self._steps = steps or weights.settings.steps
         self._readout = readout and weights.readout is not None
         self._embeddings: dict[str, NDArray[np.float32]] = {}
@@ -104,17 +105,18 @@ class EmbeddedPlanner:
         words = self._embedding(instruction)
         ms["text"] = _since(began)
         began = time.perf_counter()
-        pixels, transform = first_frame(observation, self._camera, settings.size_px)
+        pixels, transform = first_frame(observation, self._camera, settings.size_px, settings.view)
         image = self._image(pixels)
         first = (self._weights.autoencoder.encode(image).float() - self._latent_mean) / self._latent_std
         ms["encode"] = _since(began)
         began = time.perf_counter()
-        residual = self._denoise(image, first, words, seed, samples)
+        told = self._told(observation, samples)
+        residual = self._denoise(image, first, words, told, seed, samples)
         ms["denoise"] = _since(began)
         began = time.perf_counter()
         future = first[:, None] + (residual * self._residual_std + self._residual_mean) / self._latent_std
         latents = torch.cat([first[:, None].expand(samples, -1, -1, -1, -1), future], dim=1)
-        readouts = self._read(latents) if self._readout else [None] * samples
+        readouts = self._read(latents, told) if self._readout else [None] * samples
         ms["readout"] = _since(began)
         raw = latents * self._latent_std + self._latent_mean
         plans = []
@@ -145,26 +147,45 @@ class EmbeddedPlanner:
             plans[-1].provenance["ms"] = provenance["ms"]
         return plans
 
+    def _told(self, observation: Observation, samples: int) -> tuple[torch.Tensor, torch.Tensor] | tuple[()]:
+        """Return the camera's number and the measured hand, normalised, for weights that want to know them."""
+        if self._number is None:
+            return ()
+        scales, arm = self._weights.settings.scales, observation.arm
+        position = (arm.position_m - np.array(scales.position_mean)) / np.array(scales.position_std)
+        hand = np.append(position, (arm.gripper_opening - scales.opening_mean) / scales.opening_std)
+        number = torch.full((samples,), self._number, device=self._device)
+        place = torch.from_numpy(hand.astype(np.float32)).to(self._device)
+        return number, place[None].expand(samples, -1)
+
     def _denoise(
-        self, image: torch.Tensor, first: torch.Tensor, words: NDArray[np.float32], seed: int, samples: int
+        self,
+        image: torch.Tensor,
+        first: torch.Tensor,
+        words: NDArray[np.float32],
+        told: tuple[torch.Tensor, ...],
+        seed: int,
+        samples: int,
     ) -> torch.Tensor:
         frames = self._weights.settings.frames
         start = torch.from_numpy(noise((frames, *first.shape[1:]), samples, seed)).to(self._device)
         text = torch.from_numpy(words).to(self._device, self._dtype)[None].expand(samples, -1)
         image, seen = image.expand(samples, -1, -1, -1), first.to(self._dtype).expand(samples, -1, -1, -1)
 
+        situation = [told[0], told[1].to(self._dtype)] if told else []
+
         def predict(x: torch.Tensor, t: float) -> torch.Tensor:
             moment = torch.full((samples,), t, device=self._device)
-            clean: torch.Tensor = self._weights.unet(x.to(self._dtype), moment, seen, image, text).residual
+            clean: torch.Tensor = self._weights.unet(x.to(self._dtype), moment, seen, image, text, *situation).residual
             return clean
 
         return integrate(predict, start, sigmas(self._steps))
 
-    def _read(self, latents: torch.Tensor) -> list[EeReadout | None]:
+    def _read(self, latents: torch.Tensor, told: tuple[torch.Tensor, ...]) -> list[EeReadout | None]:
         net, settings = self._weights.readout, self._weights.settings
         if net is None:
             return [None] * len(latents)
-        scales, reading = settings.scales, net(latents.float())
+        scales, reading = settings.scales, net(latents.float(), *told)
         position_std = (
             (reading.position_log_var / 2).exp() * settings.position_temperature * float(np.mean(scales.position_std))
         )
@@ -215,6 +236,18 @@ class EmbeddedPlanner:
 
     def _row(self, values: tuple[float, ...]) -> torch.Tensor:
         return torch.tensor(values, device=self._device, dtype=torch.float32)[:, None, None]
+
+
+def _camera_number(settings: Settings, camera: str) -> int | None:
+    """Return the number of a camera, or None for weights that are not told; raises ConfigError when they lack it."""
+    if not settings.cameras:
+        return None
+    if camera not in settings.cameras:
+        raise ConfigError(
+            f"planner 'embedded': these weights know the cameras {', '.join(settings.cameras)}, not {camera!r}.",
+            "Set planner.options.camera to one of them.",
+        )
+    return settings.cameras.index(camera)
 
 
 class _Decoder:

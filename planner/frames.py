@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,8 @@ from cascade.contracts import ImageTransform, Observation
 from cascade.contracts.errors import DataError
 
 Image = NDArray[np.uint8]
+View = Literal["square", "whole"]
+"""What of the camera image a plan shows: its centred square, or all of it, squeezed into a square."""
 
 
 def apply_transform(rgb: Image, transform: ImageTransform) -> Image:
@@ -33,6 +35,13 @@ def centre_square(width: int, height: int, size: int) -> ImageTransform:
     return ImageTransform(crop_px=crop, size_px=(size, size))
 
 
+def plan_transform(width: int, height: int, size: int, view: View) -> ImageTransform:
+    """Return how a camera image becomes size x size plan pixels; 'whole' scales width and height differently."""
+    if view == "square":
+        return centre_square(width, height, size)
+    return ImageTransform(crop_px=(0.0, 0.0, float(width), float(height)), size_px=(size, size))
+
+
 def resize_video(frames: Image, size: int) -> Image:
     """Return the centred square of every frame (T, H, W, 3), scaled to size x size."""
     transform = centre_square(frames.shape[2], frames.shape[1], size)
@@ -46,8 +55,10 @@ def sample_frames(frames: Image, count: int) -> Image:
     return frames[np.linspace(0, len(frames) - 1, count).round().astype(np.int64)]
 
 
-def first_frame(observation: Observation, camera: str, size: int) -> tuple[Image, ImageTransform]:
+def first_frame(
+    observation: Observation, camera: str, size: int, view: View = "square"
+) -> tuple[Image, ImageTransform]:
     """Return the observation's image as plan pixels, and how it became them."""
     rgb = observation.image(camera).rgb
-    transform = centre_square(rgb.shape[1], rgb.shape[0], size)
+    transform = plan_transform(rgb.shape[1], rgb.shape[0], size, view)
     return apply_transform(rgb, transform), transform

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cascade.contracts.errors import WeightsError
+from planner.frames import View
 from planner.text import PhraseTable
 
 if TYPE_CHECKING:
@@ -59,11 +60,14 @@ class Settings:
     """What the weights were made for and how they want to be used.
 
     Attributes:
-        camera: view they know. size_px: width and height of plan frames. frames: future frames of a plan.
+        camera: the one they know, or the first of them. size_px: width and height of plan frames.
+        frames: future frames of a plan.
         steps: recommended denoising steps.
         position_temperature, opening_temperature: factors that calibrate the readout's spread.
         tasks: names of the tasks that were trained on.
         provenance: data digest, seed, minutes, versions, scores.
+        cameras: the ones they know, when they were made for several and are told which one looks.
+        view: what of the camera image they know, see `planner.frames.View`.
     """
 
     camera: str
@@ -75,6 +79,8 @@ class Settings:
     position_temperature: float = 1.0
     opening_temperature: float = 1.0
     provenance: Mapping[str, Any] | None = None
+    cameras: tuple[str, ...] = ()
+    view: View = "square"
 
     def to_json(self) -> dict[str, Any]:
         """Return the contents of config.json."""
@@ -89,8 +95,9 @@ class Settings:
                 "Use weights of this version.",
             )
         try:
-            rest = {k: v for k, v in values.items() if k not in ("format", "scales", "tasks")}
-            return cls(scales=Scales.from_json(values["scales"]), tasks=tuple(values["tasks"]), **rest)
+            rest = {k: v for k, v in values.items() if k not in ("format", "scales", "tasks", "cameras")}
+            names = {"tasks": tuple(values["tasks"]), "cameras": tuple(values.get("cameras", ()))}
+            return cls(scales=Scales.from_json(values["scales"]), **names, **rest)
         except (KeyError, TypeError) as error:
             raise WeightsError(
                 f"planner weights: config.json is incomplete ({error}).", "Replace the folder."

@@ -30,6 +30,22 @@ class ConvBlock(nn.Module):
         return x + change
 
 
+class Situation(nn.Module):
+    """Which camera looks and where the hand is measured to be, as a share of a condition; nothing at first."""
+
+    def __init__(self, cameras: int, condition: int, hidden: int = 128) -> None:
+        super().__init__()
+        self.camera = nn.Embedding(cameras, condition)
+        self.hand = nn.Sequential(nn.Linear(4, hidden), nn.SiLU(), nn.Linear(hidden, condition))
+        silence(self.camera)
+        silence(self.hand[-1])
+
+    def forward(self, camera: Tensor, hand: Tensor) -> Tensor:
+        """Return (B, condition) of camera numbers (B,) and normalised hand xyz and opening (B, 4)."""
+        place: Tensor = self.hand(hand)
+        return self.camera(camera) + place
+
+
 class FilmBlock(nn.Module):
     """Residual block whose middle is scaled and shifted by a condition (FiLM, arXiv 1709.07871)."""
 

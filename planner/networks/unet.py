@@ -11,7 +11,15 @@ from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
-from planner.networks.layers import Attention, FilmBlock, coordinates, silence, soft_argmax, time_features
+from planner.networks.layers import (
+    Attention,
+    FilmBlock,
+    Situation,
+    coordinates,
+    silence,
+    soft_argmax,
+    time_features,
+)
 
 
 @dataclass(frozen=True)
@@ -84,7 +92,8 @@ class PlanUNet(ModelMixin, ConfigMixin):  # type: ignore[misc]
     """x-prediction rectified flow over a whole plan in one pass; at t = 1 it is a plain regressor.
 
     Frames as channels is known from MCVD (arXiv 2205.09853). At t = 1 the noisy input holds no information and is
-    not shown, so that one step costs no capacity and does not depend on the noise.
+    not shown, so that one step costs no capacity and does not depend on the noise. With `cameras` above 0 it is also
+    told which of them looks and where the hand is measured to be.
     """
 
     @register_to_config  # type: ignore[untyped-decorator]
@@ -100,6 +109,7 @@ class PlanUNet(ModelMixin, ConfigMixin):  # type: ignore[misc]
         stem: int = 64,
         points: int = 32,
         tasks: int = 11,
+        cameras: int = 0,
     ) -> None:
         super().__init__()
         widths = [width * m for m in multipliers]
@@ -110,6 +120,7 @@ class PlanUNet(ModelMixin, ConfigMixin):  # type: ignore[misc]
             nn.Linear(condition, condition),
         )
         self.task = nn.Linear(condition, tasks)
+        self.situation = Situation(cameras, condition) if cameras else None
         self.clock = nn.Sequential(nn.Linear(64, condition), nn.SiLU(), nn.Linear(condition, condition))
         self.sketch = Sketch(condition, frames, stem, points)
         self.enter = nn.Conv2d((frames + 1) * channels + 2 + stem + 3 * frames, width, 3, padding=1)
@@ -136,7 +147,16 @@ class PlanUNet(ModelMixin, ConfigMixin):  # type: ignore[misc]
         silence(self.leave[-1])
         silence(self.path[-1])
 
-    def forward(self, noisy: Tensor, t: Tensor, first: Tensor, image: Tensor, text: Tensor) -> PlanOutput:
+    def forward(
+        self,
+        noisy: Tensor,
+        t: Tensor,
+        first: Tensor,
+        image: Tensor,
+        text: Tensor,
+        camera: Tensor | None = None,
+        hand: Tensor | None = None,
+    ) -> PlanOutput:
         """Predict the clean plan.
 
         Args:
@@ -145,11 +165,16 @@ class PlanUNet(ModelMixin, ConfigMixin):  # type: ignore[misc]
             first: (B, C, h, w) normalised latent of the first frame.
             image: (B, 3, H, W) first frame's pixels in -1..1.
             text: (B, text) sentence embedding.
+            camera: (B,) number of the camera; networks that were made for several need it and `hand`.
+            hand: (B, 4) measured hand xyz and opening, normalised.
         """
         b, frames, channels, h, w = noisy.shape
         words = self.words(text)
-        condition = words + self.clock(time_features(t, 64).to(words.dtype))
-        features, sketch, seen = self.sketch(image, F.silu(words))
+        known = words
+        if self.situation is not None and camera is not None and hand is not None:
+            known = words + self.situation(camera, hand)
+        condition = known + self.clock(time_features(t, 64).to(words.dtype))
+        features, sketch, seen = self.sketch(image, F.silu(known))
         condition = F.silu(condition + seen)
         shown = ((1 - t) * 4).clamp(max=1.0).to(noisy.dtype)[:, None, None, None]
         spots = draw_path(sketch.detach(), h).to(first.dtype)

@@ -8,6 +8,12 @@ from typing import Any
 from planner.weights import Settings
 
 
+def _cameras(settings: Settings) -> str:
+    names = " or ".join(f"`{name}`" for name in settings.cameras or (settings.camera,))
+    told = ", with the number of the camera and the measured hand," if settings.cameras else ""
+    return f"{names}{' (all of its image, squeezed into a square)' if settings.view == 'whole' else ''}{told}"
+
+
 def model_card(settings: Settings) -> str:
     """Return Markdown: what it is, what it learnt from, what it scored, what it cannot do."""
     made: Mapping[str, Any] = settings.provenance or {}
@@ -21,7 +27,8 @@ def model_card(settings: Settings) -> str:
         "# cascade embedded planner 1",
         "",
         f"Imagines a manipulation task: one sentence and one {settings.size_px}x{settings.size_px} image of camera",
-        f"`{settings.camera}` in, {settings.frames} future frames out. The frames are evenly spaced along what happens",
+        f"{_cameras(settings)} in,",
+        f"{settings.frames} future frames out. The frames are evenly spaced along what happens",
         "(path of the hand and changes of the gripper), not along the clock.",
         "",
         "## Parts",
@@ -52,7 +59,7 @@ def model_card(settings: Settings) -> str:
         "",
         "## Limits",
         "",
-        "One simulated scene, one camera, one arm. Other tasks, views or real images are outside its knowledge;",
+        "One simulated scene, one arm, fixed cameras. Other tasks, views or real images are outside its knowledge;",
         "`text_distance` in a plan's provenance says how far a sentence is from all known wordings.",
         "Where timing is ambiguous a one-step plan is an average of futures and may look soft.",
         "",

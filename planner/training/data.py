@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from cascade.contracts import Episode, EpisodeSource
 from cascade.contracts.errors import DataError
 from cascade.contracts.keyframes import keyframe_indices
-from planner.frames import apply_transform, centre_square
+from planner.frames import View, apply_transform, plan_transform
 from planner.phrases import task_name
 
 MIN_FRAMES = 8
@@ -27,6 +27,7 @@ class Track:
         position_m: (N, 3). opening: (N,). task, instruction: of the episode.
         teaches: whether plans are learnt from it (a demonstration that succeeded).
         held_out: whether it is kept for measuring.
+        camera: number of the camera among those that are learnt.
     """
 
     frames: NDArray[np.uint8]
@@ -37,10 +38,24 @@ class Track:
     instruction: str
     teaches: bool
     held_out: bool
+    camera: int = 0
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Which episodes are kept for measuring: a share of them all, and those with a seed from `first` to `last`."""
+
+    share: float = 0.0
+    first: int = 0
+    last: int = -1
+
+    def keeps(self, task: str, seed: int) -> bool:
+        """Whether an episode is kept; depends on its task and seed alone, whatever the data set."""
+        return self.first <= seed <= self.last or is_held_out(task, seed, self.share)
 
 
 def is_held_out(task: str, seed: int, share: float) -> bool:
-    """Whether an episode is kept for measuring; depends on its task and seed alone, whatever the data set."""
+    """Whether an episode belongs to the share that a hash of its task and seed keeps."""
     digest = hashlib.sha256(f"{task}/{seed}".encode()).digest()
     return int.from_bytes(digest[:8], "big") / 2**64 < share
 
@@ -55,15 +70,17 @@ def project(
     return result
 
 
-def to_track(episode: Episode, camera: str, size: int, held_out: float) -> Track:
-    """Convert one episode; raises DataError when it lacks the camera."""
+def to_track(
+    episode: Episode, camera: str, size: int, held_out: HeldOut, view: View = "square", number: int = 0
+) -> Track:
+    """Convert one episode as camera `number` saw it; raises DataError when it lacks the camera."""
     if camera not in episode.frames:
         raise DataError(
             f"episode {episode.task} seed {episode.seed}: expected camera {camera!r}, found {sorted(episode.frames)}.",
-            "Record with that camera, or train with `camera` set to one of these.",
+            "Record with that camera, or train with `cameras` set to some of these.",
         )
     video = episode.frames[camera]
-    transform = centre_square(video.shape[2], video.shape[1], size)
+    transform = plan_transform(video.shape[2], video.shape[1], size, view)
     frames = np.stack([apply_transform(frame, transform) for frame in video])
     position = np.asarray(episode.ee_position_m, np.float64)
     if camera in episode.K and camera in episode.T_base_cam:
@@ -80,26 +97,29 @@ def to_track(episode: Episode, camera: str, size: int, held_out: float) -> Track
         task=task,
         instruction=episode.instruction,
         teaches=episode.kind == "expert" and episode.success and len(frames) >= MIN_FRAMES,
-        held_out=is_held_out(task, episode.seed, held_out),
+        held_out=held_out.keeps(task, episode.seed),
+        camera=number,
     )
 
 
 def load_tracks(
     episodes: EpisodeSource,
     *,
-    camera: str,
+    cameras: tuple[str, ...],
     size: int,
-    held_out: float,
+    held_out: HeldOut,
+    view: View = "square",
     tick: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[Track]:
-    """Decode all episodes into memory (about 50 kB a frame at 128 px).
+    """Decode all episodes into memory (about 50 kB a frame and camera at 128 px), camera by camera of each.
 
     Raises:
         DataError: there is no successful demonstration to learn from.
     """
     tracks = []
     for index in range(len(episodes)):
-        tracks.append(to_track(episodes[index], camera, size, held_out))
+        episode = episodes[index]
+        tracks += [to_track(episode, camera, size, held_out, view, n) for n, camera in enumerate(cameras)]
         tick(index + 1, len(episodes))
     if not any(track.teaches and not track.held_out for track in tracks):
         raise DataError(

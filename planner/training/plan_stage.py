@@ -24,12 +24,16 @@ from planner.weights import Scales
 MOVING_WEIGHT, HAND_WEIGHT = 3.0, 4.0
 PATH_WEIGHT, SKETCH_WEIGHT, TASK_WEIGHT = 0.5, 0.5, 0.05
 FULL_NOISE_SHARE = 0.25
-HELD_OUT_LIMIT = 44
+HAND_JITTER = 0.02  # of a standard deviation, some 2 mm
+HELD_OUT_LIMIT = 132
 
 
 @dataclass(frozen=True)
 class PlanBatch:
-    """Tensors of B windows, normalised: latents (B, T+1, C, h, w), path (B, T+1, 4), uv (B, T+1, 2) and the rest."""
+    """Tensors of B windows, normalised: latents (B, T+1, C, h, w), path (B, T+1, 4), uv (B, T+1, 2) and the rest.
+
+    `camera` (B,) and `hand` (B, 4), the measured start of the path, are what the networks are told beside the image.
+    """
 
     first: Tensor
     residual: Tensor
@@ -38,6 +42,8 @@ class PlanBatch:
     path: Tensor
     uv: Tensor
     task: Tensor
+    camera: Tensor
+    hand: Tensor
 
 
 class PlanBatches:
@@ -76,6 +82,9 @@ class PlanBatches:
         )
         text = np.stack([self._words.plain(t.task) if plain_words else self._words.draw(t.task, rng) for t in tracks])
         names = self._words.tasks
+        hand = context.floats(path[:, 0])
+        if jitter:
+            hand = hand + HAND_JITTER * context.normal(tuple(hand.shape))
         return PlanBatch(
             first=first.contiguous(memory_format=torch.channels_last),
             residual=residual,
@@ -84,6 +93,8 @@ class PlanBatches:
             path=context.floats(path),
             uv=context.floats(np.stack([t.uv[w.indices] for t, w in zip(tracks, windows, strict=True)])),
             task=torch.tensor([names.index(t.task) for t in tracks], device=context.device),
+            camera=torch.tensor([t.camera for t in tracks], device=context.device),
+            hand=hand,
         )
 
 
@@ -113,7 +124,7 @@ class PlanStage:
         at = t[:, None, None, None, None]
         noisy = (1 - at) * batch.residual + at * noise
         with context.autocast():
-            out: PlanOutput = self.network(noisy, t, batch.first, batch.image, batch.text)
+            out: PlanOutput = self.network(noisy, t, batch.first, batch.image, batch.text, batch.camera, batch.hand)
         drawn = self._drawn(out.residual, batch, t)
         path = (out.path - batch.path[:, 1:]).abs().mean()
         sketch = (out.sketch[..., :4] - batch.path[:, 1:]).abs().mean()
@@ -172,7 +183,7 @@ class PlanStage:
             errors["opening"].append(off[..., 3] * scales.opening_std)
             self._compare_pixels(windows, batch, clean, errors)
         joined = {k: torch.cat(v) for k, v in errors.items()}
-        return {
+        return self._by_group(joined["path"]) | {
             "latent_mse": float(joined["latent"].mean()),
             "motion_psnr_db": psnr_db(joined["pixels"], joined["mask"]),
             "path_median_mm": float(joined["path"].median()) * 1000,
@@ -180,6 +191,16 @@ class PlanStage:
             "sketch_median_mm": float(joined["sketch"].median()) * 1000,
             "opening_error": float(joined["opening"].mean()),
         }
+
+    def _by_group(self, path: Tensor) -> dict[str, float]:
+        """Return the median error of paths (windows, frames) per camera and per task, where there are several."""
+        tracks = [self._batches.context.tracks[w.track] for w in self._windows]
+        groups: dict[str, list[int]] = {}
+        for row, track in enumerate(tracks):
+            groups.setdefault(f"camera_{track.camera}", []).append(row)
+            groups.setdefault(track.task, []).append(row)
+        several = len({t.camera for t in tracks}) > 1
+        return {f"path_{k}_mm": float(path[rows].median()) * 1000 for k, rows in groups.items() if several}
 
     def _compare_pixels(
         self, windows: list[Window], batch: PlanBatch, clean: Tensor, errors: dict[str, list[Tensor]]
@@ -212,7 +233,7 @@ def sample_plans(
     def predict(x: Tensor, t: float) -> Tensor:
         moment = torch.full((len(x),), t, device=x.device)
         with context.autocast():
-            last.append(network(x, moment, batch.first, batch.image, batch.text))
+            last.append(network(x, moment, batch.first, batch.image, batch.text, batch.camera, batch.hand))
         return last[-1].residual
 
     return integrate(predict, start, sigmas(steps)), last[-1]

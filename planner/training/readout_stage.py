@@ -25,12 +25,12 @@ STEPS = (1, 1, 1, 2)
 class ReadoutStage:
     """Loss and measurement of the readout."""
 
-    def __init__(self, batches: PlanBatches, unet: PlanUNet, sampler: WindowSampler) -> None:
+    def __init__(self, batches: PlanBatches, unet: PlanUNet, sampler: WindowSampler, cameras: int = 0) -> None:
         context = batches.context
         self._batches, self._unet, self._sampler = batches, unet.eval(), sampler
-        self.network = LatentReadout(channels=batches.row(batches.scales.latent_mean).shape[0]).to(
-            device=context.device, memory_format=torch.channels_last
-        )
+        channels = batches.row(batches.scales.latent_mean).shape[0]
+        network: Any = LatentReadout(channels=channels, cameras=cameras)
+        self.network: LatentReadout = network.to(device=context.device, memory_format=torch.channels_last)
         self._windows = held_out_windows(context.tracks, context.frames, HELD_OUT_LIMIT, context.start_frame)
 
     def loss(self) -> tuple[Tensor, Mapping[str, float]]:
@@ -41,7 +41,7 @@ class ReadoutStage:
         planned = self._planned(batch, steps, context.normal(tuple(batch.residual.shape)))
         residual = self._worsened(planned, batch.residual)
         with context.autocast():
-            reading = self.network(self._latents(residual, batch.first))
+            reading = self.network(self._latents(residual, batch.first), batch.camera, batch.hand)
         position, opening = _likelihood(reading, batch.path)
         return position + 0.5 * opening, {"position": float(position.detach()), "opening": float(opening.detach())}
 
@@ -90,7 +90,7 @@ class ReadoutStage:
             windows: list[Window] = self._windows[at : at + 16]
             batch = self._batches.make(windows, plain_words=True, jitter=False)
             start = torch.randn(batch.residual.shape, generator=generator, device=context.device)
-            reading = network(self._latents(self._planned(batch, steps, start), batch.first))
+            reading = network(self._latents(self._planned(batch, steps, start), batch.first), batch.camera, batch.hand)
             off = reading.position - batch.path[..., :3]
             wide = reading.opening - batch.path[..., 3]
             position.append(off.norm(dim=-1)[:, 1:] * scales.position_std[0] * 1000)

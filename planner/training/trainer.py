@@ -23,7 +23,7 @@ from planner.training.autoencoder_stage import AutoencoderStage
 from planner.training.card import model_card
 from planner.training.checkpoint import generator_state, load_checkpoint, restore_generator, save_checkpoint
 from planner.training.context import TrainingContext
-from planner.training.data import WindowSampler, load_tracks
+from planner.training.data import HeldOut, WindowSampler, load_tracks
 from planner.training.latents import LatentCache, measure_scales
 from planner.training.loop import Stage, StageRunner
 from planner.training.monitor import TrainingMonitor
@@ -64,7 +64,15 @@ class PlannerTrainer:
         if self._options.threads is not None:
             torch.set_num_threads(self._options.threads)
         with TrainingMonitor(output) as monitor:
-            return _Run(self._options, episodes, output, monitor, state or {}).go()
+            return _Run(self._options, episodes, output, monitor, state or {}, resume=resume).go()
+
+
+def begin_with(network: Any, known: Any) -> None:
+    """Copy what two networks have in common; what only the first has stays as it is."""
+    mine, theirs = network.state_dict(), known.state_dict()
+    network.load_state_dict(
+        {k: theirs[k] if k in theirs and theirs[k].shape == v.shape else v for k, v in mine.items()}
+    )
 
 
 class _Run:
@@ -77,7 +85,10 @@ class _Run:
         output: Path,
         monitor: TrainingMonitor,
         state: Mapping[str, Any],
+        *,
+        resume: bool,
     ) -> None:
+        self.resume = resume
         self.options, self.output, self.monitor = options, output, monitor
         self.digest = episodes.digest
         torch.manual_seed(options.seed)
@@ -85,9 +96,10 @@ class _Run:
         monitor.begin("reading episodes")
         tracks = load_tracks(
             episodes,
-            camera=options.camera,
+            cameras=options.cameras,
             size=SIZE_PX,
-            held_out=options.held_out,
+            held_out=HeldOut(options.held_out, *(options.held_out_seeds or ())),
+            view=options.view,
             tick=lambda done, total: monitor.advance(done / total, f"{done}/{total}"),
         )
         self.context = TrainingContext(
@@ -113,6 +125,7 @@ class _Run:
             start_frame=options.start_frame,
         )
         self.initial = self._initial()
+        self.told = len(options.cameras) if len(options.cameras) > 1 else 0
 
     def _initial(self) -> PlannerWeights | None:
         if self.options.initial is None:
@@ -130,12 +143,15 @@ class _Run:
         autoencoder: FrameAutoencoder = coder["autoencoder"].eval().requires_grad_(False)
         batches = self._batches(autoencoder)
         unet = self._unet()
+        self._catch_up()
         for name in ("regression", "flow"):
             stage = PlanStage(batches, unet, autoencoder, self.sampler, flow=name == "flow")
             share = 1.0 if name == "regression" else 0.5
             self._run(name, unet, stage, getattr(minutes, name), rate * share, exports=(autoencoder, batches.scales))
         unet.eval().requires_grad_(False)
-        readout_stage = ReadoutStage(batches, unet, self.sampler)
+        readout_stage = ReadoutStage(batches, unet, self.sampler, self.told)
+        if self.initial is not None and self.initial.readout is not None:
+            begin_with(readout_stage.network, self.initial.readout)
         self._run("readout", readout_stage.network, readout_stage, minutes.readout, rate * 2)
         readout = readout_stage.network if minutes.readout > 0 else None
         folder = self._export(autoencoder, unet, readout, batches.scales)
@@ -145,13 +161,9 @@ class _Run:
         self.monitor.begin("encoding frames")
         cache = LatentCache(self.context, autoencoder, self.monitor.advance)
         if self.state["scales"] is None:
-            same = self.initial is not None and self.options.minutes.autoencoder == 0
-            scales = (
-                self.initial.settings.scales
-                if same and self.initial is not None
-                else measure_scales(self.context, cache, self.sampler)
-            )
-            self.state["scales"] = asdict(scales)
+            # Weights to start from keep their scales: what they know is in these units.
+            known = self.initial and self.initial.settings.scales
+            self.state["scales"] = asdict(known or measure_scales(self.context, cache, self.sampler))
         scales = Scales.from_json(self.state["scales"])
         return PlanBatches(self.context, cache, scales, self.words)
 
@@ -161,15 +173,18 @@ class _Run:
             width=self.options.width,
             multipliers=self.options.multipliers,
             tasks=len(self.words.tasks),
+            cameras=self.told,
         )
         if self.initial is not None:
-            mine, theirs = unet.state_dict(), self.initial.unet.state_dict()
-            unet.load_state_dict(
-                {k: theirs[k] if k in theirs and theirs[k].shape == v.shape else v for k, v in mine.items()}
-            )
+            begin_with(unet, self.initial.unet)
         unet.to(device=self.context.device, memory_format=torch.channels_last)
         result: PlanUNet = unet
         return result
+
+    def _catch_up(self) -> None:
+        """Read the checkpoint again: a session with less data may have gone on while this one prepared itself."""
+        if self.resume and (latest := load_checkpoint(self.output)) is not None:
+            self.state.update(latest)
 
     def _run(
         self,
@@ -220,7 +235,9 @@ class _Run:
         scores = self.state["scores"]
         reading = scores.get("readout", {})
         settings = Settings(
-            camera=self.options.camera,
+            camera=self.options.cameras[0],
+            cameras=self.options.cameras if self.told else (),
+            view=self.options.view,
             size_px=SIZE_PX,
             frames=FRAMES,
             steps=1,

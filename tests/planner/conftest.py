@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -52,6 +52,25 @@ def make_episode(seed: int, task: str, *, length: int = 24, kind: str = "expert"
     )
 
 
+def make_wide_episode(seed: int, task: str) -> Episode:
+    """The same from two cameras with images of 192 x 128; the second stands upside down."""
+    plain = make_episode(seed, task)
+    wide = np.pad(plain.frames["corner"], ((0, 0), (0, 0), (32, 32), (0, 0)), constant_values=90)
+    wide_K = K + np.array([[0, 0, 32.0], [0, 0, 0], [0, 0, 0]])
+    turned = T_BASE_CAM @ np.diag([-1.0, -1, 1, 1])
+    return replace(
+        plain,
+        frames={"corner": wide, "side": wide[:, ::-1, ::-1].copy()},
+        K={"corner": wide_K, "side": wide_K},
+        T_base_cam={"corner": T_BASE_CAM, "side": turned},
+    )
+
+
+@pytest.fixture(scope="session")
+def wide_factory():
+    return make_wide_episode
+
+
 @dataclass(frozen=True)
 class TinySource:
     """Episodes made when asked for."""
@@ -76,12 +95,17 @@ def source_factory():
     return TinySource
 
 
-def observe(episode: Episode, index: int = 0) -> Observation:
+def observe(episode: Episode, index: int = 0, cameras: tuple[str, ...] = ("corner",)) -> Observation:
     T = np.eye(4)
     T[:3, 3] = episode.ee_position_m[index]
-    image = CameraImage(rgb=episode.frames["corner"][index], K=K, stamp_s=0.0, T_base_cam=T_BASE_CAM)
+    images = {
+        name: CameraImage(
+            rgb=episode.frames[name][index], K=episode.K[name], stamp_s=0.0, T_base_cam=episode.T_base_cam[name]
+        )
+        for name in cameras
+    }
     state = ArmState(q=np.zeros(7), T_base_ee=T, gripper_opening=1.0, stamp_s=0.0)
-    return Observation(images={"corner": image}, arm=state)
+    return Observation(images=images, arm=state)
 
 
 @pytest.fixture(scope="session")

