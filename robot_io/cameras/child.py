@@ -46,13 +46,14 @@ class Job:
 def main(pipe: Connection, job: Job) -> None:
     """Run one camera until told to stop; failures are sent up the pipe as ('error', exception).
 
-    Messages up: ('info', SourceInfo) with the intrinsics after rotation and rectification, then errors. Messages down:
-    the name of the ring and whether it has depth, then anything to stop.
+    Messages up: 'started', then 'info' with a SourceInfo (intrinsics after rotation and rectification), then errors.
+    Messages down: the name of the ring, then anything to stop.
     """
     die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # ctrl-C stops the caller, and the caller stops the camera
     source: FrameSource | None = None
     try:
+        pipe.send(("started", None))
         source = job.factory(job.config)
         info = source.open(serial=job.serial)
         calibration = _own(pipe, info, job)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from robot_io.cameras.process import CameraProcess
 from robot_io.cameras.realsense import choose, connected, library
 
 LEAST_FREE_BYTES = 256 * 2**20
+PROBE_BYTES = 2**20
 CHECK_S = 0.5
 MAKE_ROOM = "Make room, or record elsewhere."
 
@@ -64,6 +66,7 @@ def recorder(path: Path, device: Any, *, least_free_bytes: int = LEAST_FREE_BYTE
         raise DataError(f"{path}: recording failed ({error}).", "Record again.") from error
     finally:
         del writer  # closes the file
+    _raise_if_full(path, least_free_bytes)
     verify(path, least_free_bytes=least_free_bytes)
 
 
@@ -96,6 +99,7 @@ def record_realsense(
         _raise_if_full(path, least_free_bytes)
         raise DataError(f"{path}: recording failed ({error}).", "Record again.") from error
     del pipeline
+    _raise_if_full(path, least_free_bytes)
     verify(path, least_free_bytes=least_free_bytes)
     return path
 
@@ -166,6 +170,19 @@ def _check_name(path: Path, least_free_bytes: int) -> None:
 
 
 def _raise_if_full(path: Path, least_free_bytes: int) -> None:
-    free = shutil.disk_usage(path.parent).free
-    if free < max(least_free_bytes, 2**20):
-        raise DiskFullError(f"{path}: the disk is full ({free / 2**20:.0f} MB left).", MAKE_ROOM)
+    """Tell a full disk by writing to it: free space alone knows nothing of quotas and limits.
+
+    librealsense goes on when its writes fail: the file stays readable and the images that did not fit are missing.
+    """
+    probe = path.with_suffix(".probe")
+    try:
+        check_disk(path, least_free_bytes)
+        with probe.open("wb") as file:
+            file.write(bytes(PROBE_BYTES))
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise DiskFullError(f"{path}: the disk filled up ({error.strerror}); images are missing.", MAKE_ROOM) from error
+    finally:
+        with suppress(OSError):
+            probe.unlink()

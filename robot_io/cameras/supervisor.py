@@ -61,6 +61,7 @@ class Supervisor:
         self.lock = threading.Lock()  # held while the ring is copied from, so that it is not freed meanwhile
         self._name, self._job = name, job
         self._stop = threading.Event()
+        self._deadline_s = 0.0  # by which the camera must be open
         self._before = 0  # newest image when the running process began
         # Children are started by this one thread: the kernel kills them when the thread that started them ends.
         self._thread = threading.Thread(target=self._run, name=f"camera {name}", daemon=True)
@@ -120,12 +121,12 @@ class Supervisor:
 
     def _open(self, process: BaseProcess, pipe: Connection) -> None:
         """Wait for the camera to be open and give it the shared memory."""
-        deadline = time.monotonic() + START_S + self._job.config.open_timeout_s
+        self._deadline_s = time.monotonic() + START_S + self._job.config.open_timeout_s
         while not self._stop.is_set():
             info = self._message(process, pipe)
             if info is not None:
                 break
-            if time.monotonic() > deadline:
+            if time.monotonic() > self._deadline_s:
                 raise DeviceError(
                     f"camera {self._name!r}: expected it to open within {self._job.config.open_timeout_s:.0f} s, it "
                     "does not answer.",
@@ -186,6 +187,8 @@ class Supervisor:
                 kind, value = pipe.recv()
                 if kind == "info" and isinstance(value, SourceInfo):
                     return value
+                if kind == "started":
+                    self._deadline_s = time.monotonic() + self._job.config.open_timeout_s
                 if kind == "calibration" and isinstance(value, CalibrationError):
                     self.calibration_problem = value
                 if kind == "error" and isinstance(value, CascadeError):

@@ -130,8 +130,7 @@ class Watch:
         elif self._config.frozen_s is not None and frame.t_host_s - self._changed_s >= self._config.frozen_s:
             alarms |= Alarm.FROZEN
         if frame.depth_m is not None:
-            depth = frame.depth_m[::SAMPLE_STEP, ::SAMPLE_STEP]
-            if float(np.mean(~(depth > 0))) > self._config.invalid_depth:  # NaN is not > 0
+            if float(np.mean(~(frame.depth_m > 0))) > self._config.invalid_depth:  # NaN is not > 0
                 alarms |= Alarm.NO_DEPTH
         return alarms
 

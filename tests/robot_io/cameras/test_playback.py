@@ -26,6 +26,14 @@ def play(config):
         source.close()
 
 
+def collect(camera, seen):
+    seq = 0
+    while True:
+        frame = camera.wait(seq, 10.0)
+        seq = frame.seq
+        seen.append(frame.number)
+
+
 def film(folder, *, depth=True):
     path = folder / "table.mp4"
     frames = np.zeros((8, 48, 64, 3), dtype=np.uint8)
@@ -51,12 +59,9 @@ def test_a_recording_plays_every_image_once_and_then_says_it_is_over(db3):
 
 def test_a_camera_that_plays_a_recording_ends_with_a_typed_error_and_is_not_opened_again(db3):
     with PLAYBACK.build(PlaybackConfig(path=db3)) as camera:
-        seen, seq = [], 0
+        seen = []
         with pytest.raises(EndOfRecordingError, match="over after"):
-            while True:
-                frame = camera.wait(seq, 10.0)
-                seq = frame.seq
-                seen.append(frame.number)
+            collect(camera, seen)
         with pytest.raises(EndOfRecordingError):
             camera.read(max_age_s=0.0)
         assert len(seen) >= 15
@@ -134,7 +139,7 @@ def test_a_video_file_is_also_a_webcam(tmp_path):
 
 @pytest.mark.parametrize("device", [77, "/dev/v4l/by-id/none"])
 def test_a_webcam_that_is_not_there_is_told_at_once(device):
-    with pytest.raises(DeviceError, match="expected /dev/.*found"):
+    with pytest.raises(DeviceError, match=r"expected /dev/.*found"):
         OpencvSource(OpencvConfig(device=device)).open()
 
 
