@@ -5,10 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from cascade.contracts import PluginSpec
+from robot_io.arms.ur_config import URConfig
 from robot_io.arms.xarm import XArmConfig
 
 if TYPE_CHECKING:
     from robot_io.arms.driver import ArmDriver
+
+
+def _ur(config: URConfig) -> ArmDriver:
+    from robot_io.arms.ur import URDriver
+
+    return URDriver(config)
 
 
 def _xarm(config: XArmConfig) -> ArmDriver:
@@ -17,4 +24,5 @@ def _xarm(config: XArmConfig) -> ArmDriver:
     return XArmDriver(config)
 
 
+UR: PluginSpec[ArmDriver] = PluginSpec("Universal Robots UR3e, UR5e and UR10e, poses by servoL", URConfig, _ur)
 XARM: PluginSpec[ArmDriver] = PluginSpec("UFACTORY xArm 6 and 7, joints or poses in servo mode", XArmConfig, _xarm)

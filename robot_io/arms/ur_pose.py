@@ -1,0 +1,47 @@
+"""Poses at the edge of the UR driver: cascade's xyz + quaternion (wxyz) and matrices, UR's xyz + rotation vector."""
+
+from __future__ import annotations
+
+from math import atan2, cos, sin, sqrt
+
+import numpy as np
+from numpy.typing import NDArray
+
+from robot_io.process.models import ArmModel
+
+Floats = NDArray[np.float64]
+
+
+def to_ur(pose: Floats) -> list[float]:
+    """Return xyz [m] and rotation vector [rad] (angle in 0..pi) of a pose (7,) xyz + quaternion wxyz."""
+    x, y, z, qw, qx, qy, qz = (float(value) for value in pose)
+    if qw < 0:  # the other quaternion of the same rotation has an angle below pi
+        qw, qx, qy, qz = -qw, -qx, -qy, -qz
+    sine = sqrt(qx * qx + qy * qy + qz * qz)
+    # Near no rotation the vector is twice the quaternion's; the quotient would be 0/0.
+    scale = 2.0 * atan2(sine, qw) / sine if sine > 1e-9 else 2.0
+    return [x, y, z, qx * scale, qy * scale, qz * scale]
+
+
+def matrix_of(pose: Floats) -> Floats:
+    """Return T (4, 4) of a UR pose (6,), by Rodrigues' formula."""
+    x, y, z, a, b, c = (float(value) for value in pose)
+    angle = sqrt(a * a + b * b + c * c)
+    T = np.eye(4)
+    T[:3, 3] = (x, y, z)
+    if angle < 1e-12:
+        return T
+    K = np.array([[0.0, -c, b], [c, 0.0, -a], [-b, a, 0.0]]) / angle
+    T[:3, :3] += sin(angle) * K + (1.0 - cos(angle)) * (K @ K)
+    return T
+
+
+def flange_of(model: ArmModel, q: Floats) -> Floats:
+    """Return T_base_flange (4, 4) of a model at joints q (J,) [rad]."""
+    T = np.eye(4)
+    for placement, angle in zip(model.placements, q, strict=True):
+        turn = np.eye(4)
+        turn[:2, :2] = [[cos(angle), -sin(angle)], [sin(angle), cos(angle)]]
+        T = T @ placement @ turn
+    result: Floats = T @ model.T_last_flange
+    return result
