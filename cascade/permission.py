@@ -53,6 +53,11 @@ class Permission:
             )
         )
 
+    def ready(self) -> None:
+        """Have the arm armed, where that is something a rig does."""
+        if isinstance(self._rig, HardwareRig):
+            self._rig.ready()
+
     def _ask(self, proposal: Proposal) -> float:
         if self._confirm is None:
             return 0.0

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from cascade.config import RecipeConfig
 from cascade.contracts.errors import IncompatibleError, PluginError
+from cascade.contracts.hardware import HardwareRig
 from cascade.contracts.interfaces import ActionExtractor, Needs, Planner, PlanReader, Rig
 from cascade.plugins import build_plugin
 
@@ -91,10 +92,16 @@ def check_needs(stage: str, needs: Needs, rig: Rig) -> None:
                 f"{stage} needs {signal} images and rig {rig.name!r} gives none."
                 if signal != "extrinsics"
                 else f"{stage} needs camera extrinsics and rig {rig.name!r} gives none.",
-                f"Switch {signal} on in the rig's options, or use another recipe.",
+                remedy_for(signal, rig),
             )
     if needs.cameras is not None and not set(needs.cameras) & set(rig.cameras):
         raise IncompatibleError(
             f"{stage} knows the cameras {', '.join(needs.cameras)} and rig {rig.name!r} has {', '.join(rig.cameras)}.",
             "Add the camera to the rig's options, or name another in the stage's options.",
         )
+
+
+def remedy_for(signal: str, rig: Rig) -> str:
+    """Return what makes a rig provide a signal: what the rig says itself, or a general answer."""
+    said = rig.missing(signal) if isinstance(rig, HardwareRig) else ""
+    return said or f"Switch {signal} on in the rig's options, or use another recipe."

@@ -263,6 +263,7 @@ class _Episode:
         refused = self._ask(report, index, number, plan, first)
         if refused is not None:
             return refused
+        self._permission.ready()
         motion = self._follow(report.chunk, index, number, count)
         self._recorder.event("motion", chunk=number, steps=motion.steps, end=motion.end.value)
         if motion.end is MotionEnd.SUCCESS:

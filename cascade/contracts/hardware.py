@@ -33,3 +33,15 @@ class HardwareRig(Protocol):
     def permit_motion(self) -> None:
         """Let the arm be armed; called after a person agreed. Without it the arm is read and never armed."""
         ...
+
+    def ready(self) -> None:
+        """Arm the arm if it stands unarmed and motion is permitted; called right before motion, after any consent.
+
+        Raises:
+            DeviceError: it is in fault, or motion was not permitted.
+        """
+        ...
+
+    def missing(self, signal: str) -> str:
+        """Return why 'depth', 'segmentation' or 'extrinsics' is not provided, and the remedy."""
+        ...

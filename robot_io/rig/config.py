@@ -65,9 +65,13 @@ class RigOptions(PluginConfig):
         default_factory=PlaceConfig,
         description="Where the arm's own base stands in the rig's base frame; turned by right angles only.",
     )
-    tool: PlaceConfig = Field(
-        default_factory=PlaceConfig,
-        description="The hand in the arm's end-effector frame; its origin is the point between the finger tips.",
+    tool_rpy_deg: Point = Field(
+        (0.0, 0.0, 0.0),
+        description="How the hand is turned in the arm's end-effector frame, about fixed x, y, z [deg]. Their common "
+        "origin, the point between the finger tips, is an option of the driver (the tool's centre point).",
+    )
+    target_ttl_s: float = Field(
+        0.1, gt=0.0, le=0.5, description="How long the arm follows a target that no other one comes after [s]."
     )
     home: PlaceConfig | None = Field(
         None, description="Pose of the hand that a run begins at, base frame; null: where the arm is."
@@ -83,6 +87,10 @@ class RigOptions(PluginConfig):
         if any(abs(angle / 90.0 - round(angle / 90.0)) > 1e-9 for angle in mount.rpy_deg):
             raise ValueError("rpy_deg: expected multiples of 90, so that the workspace stays a box.")
         return mount
+
+    def tool_matrix(self) -> NDArray[np.float64]:
+        """Return the hand in the arm's end-effector frame, (4, 4)."""
+        return PlaceConfig(rpy_deg=self.tool_rpy_deg).matrix()
 
     @model_validator(mode="after")
     def _one_world(self) -> Self:

@@ -24,17 +24,13 @@ class Placement:
 
     def __init__(self, T_base_robot: Floats, T_ee_hand: Floats) -> None:
         self.T_base_robot, self.T_ee_hand = T_base_robot, T_ee_hand
-        self._T_robot_base, self._T_hand_ee = np.linalg.inv(T_base_robot), np.linalg.inv(T_ee_hand)
+        self._T_robot_base = np.asarray(np.linalg.inv(T_base_robot), dtype=np.float64)
+        self._T_hand_ee = np.asarray(np.linalg.inv(T_ee_hand), dtype=np.float64)
 
     def to_robot(self, T_base_hand: Floats) -> Floats:
         """Return the arm's own end-effector pose for a pose of the hand."""
-        pose: Floats = self._T_robot_base @ T_base_hand @ self.T_ee_hand_inverse
+        pose: Floats = self._T_robot_base @ T_base_hand @ self._T_hand_ee
         return pose
-
-    @property
-    def T_ee_hand_inverse(self) -> Floats:  # noqa: N802
-        """(4, 4) the arm's end-effector frame in the hand's."""
-        return self._T_hand_ee
 
     def to_base(self, T_robot_ee: Floats) -> Floats:
         """Return the pose of the hand in the rig's base frame for the arm's own pose."""

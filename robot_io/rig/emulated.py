@@ -1,0 +1,116 @@
+"""Emulated controllers for rigs without hardware: started with the rig, gone with it, deaf to the terminal's Ctrl-C."""
+
+from __future__ import annotations
+
+import multiprocessing
+import random
+import signal
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from typing import Any
+
+from cascade.contracts import ConfigError, DeviceError
+from cascade.contracts.errors import did_you_mean
+
+START_S = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Emulation:
+    """An emulated controller by name.
+
+    Attributes:
+        placeholder: options of the arm that stand in for those that are only known once it runs.
+        running: context manager that starts it and gives those options.
+    """
+
+    placeholder: Mapping[str, Any]
+    running: Callable[[], Any]
+
+
+def emulation_of(name: str) -> Emulation:
+    """Return the emulated controller of that name; raises ConfigError naming the known ones."""
+    if name in ("ur3e", "ur5e", "ur10e"):
+        return Emulation({"host": "127.0.0.1"}, lambda: _ur(name))
+    if name in ("xarm6", "xarm7"):
+        return Emulation({"host": "127.0.0.1", "port": 502}, lambda: _xarm(name))
+    if name == "so101":
+        return Emulation({"port": "/dev/null"}, _so101)
+    known = ("ur3e", "ur5e", "ur10e", "xarm6", "xarm7", "so101")
+    raise ConfigError(f"loopback {name!r}: no emulated controller has that name.", did_you_mean(name, known))
+
+
+@contextmanager
+def interrupts_held() -> Iterator[None]:
+    """Start processes that a Ctrl-C in the terminal does not reach; one that comes meanwhile is delivered later."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def _ur(model: str) -> Iterator[Mapping[str, Any]]:
+    from robot_io.loopback.ur import URLoopback
+    from robot_io.process.models import arm_model
+
+    controller = URLoopback(model)
+    with interrupts_held():
+        controller.start()
+    try:
+        controller.place(arm_model(model).rest_q.tolist())
+        yield {"host": controller.address}
+    finally:
+        controller.close()
+
+
+@contextmanager
+def _so101() -> Iterator[Mapping[str, Any]]:
+    from robot_io.loopback.servo_bus import SO101_SERVOS, ServoBus
+
+    bus = ServoBus("feetech", SO101_SERVOS)
+    with interrupts_held():
+        bus.start()
+    try:
+        yield {"port": bus.address}
+    finally:
+        bus.close()
+
+
+@contextmanager
+def _xarm(model: str) -> Iterator[Mapping[str, Any]]:
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    child = context.Process(target=_serve_xarm, args=(model, theirs), name=f"emulated-{model}", daemon=True)
+    with interrupts_held():
+        child.start()
+    theirs.close()
+    try:
+        if not ours.poll(START_S):
+            raise DeviceError(f"loopback {model}: did not start within {START_S:.0f} s.", "Run it by hand to see why.")
+        yield ours.recv()
+    except EOFError:
+        raise DeviceError(f"loopback {model}: its process ended at once.", "Run it by hand to see why.") from None
+    finally:
+        ours.close()  # the child ends with it
+        child.join(3.0)
+        if child.is_alive():
+            child.kill()
+            child.join()
+
+
+def _serve_xarm(model: str, owner: Connection) -> None:
+    """Emulate an xArm until the owner lets go of the pipe, or dies."""
+    from robot_io.loopback.xarm import XArmController
+
+    # Nothing secret about the number: its report ports are fixed, so two of them need two addresses.
+    host = f"127.{random.randint(16, 254)}.{random.randint(0, 254)}.{random.randint(2, 254)}"  # noqa: S311
+    with XArmController(model, host) as controller:
+        owner.send({"host": controller.host, "port": controller.port})
+        try:
+            owner.recv()
+        except EOFError:
+            return
