@@ -1,7 +1,7 @@
 """The bus of Dynamixel X servos: protocol 2.0 frames, and a servo of the X series behind them.
 
-Frames are FF FF FD 00 id length(2) instruction parameters CRC16(2); values are little-endian two's complement. Addresses
-after the maker's control table of the X series.
+Frames are FF FF FD 00 id length(2) instruction parameters CRC16(2); values are little-endian two's complement.
+Addresses after the maker's control table of the X series.
 """
 
 from __future__ import annotations

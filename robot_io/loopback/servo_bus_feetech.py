@@ -113,7 +113,7 @@ class FeetechServo(SimServo):
         if address <= _TORQUE < address + len(data):
             self._protecting = False
             self._overloaded_s = 0.0
-        if address <= _GOAL and _GOAL + 2 <= address + len(data):
+        if address <= _GOAL and address + len(data) >= _GOAL + 2:
             self.goals.append(unsigned(self.word(_GOAL), 15))
         return self.error()
 
