@@ -42,14 +42,32 @@ class CameraConfig(PluginConfig):
     reopen: bool = Field(True, description="Open the same serial again after a failure.")
     watch: WatchConfig = Field(default_factory=WatchConfig, description="When an image counts as bad.")
 
+    @classmethod
+    def discover(cls) -> list[tuple[str, str]]:
+        """Return (name, description) of every camera of this kind that is connected; opens none.
+
+        Raises:
+            DeviceError: this kind cannot be used here, with the remedy.
+        """
+        return []
+
 
 class RealsenseConfig(CameraConfig):
     """Options of an Intel RealSense camera."""
 
     name: str = Field("realsense", min_length=1, description="Name by which planners and datasets know the view.")
-    serial: str | None = Field(None, description="Serial number; null: the only one connected.")
+    serial: str | None = Field(
+        None, coerce_numbers_to_str=True, description="Serial number; null: the only one connected."
+    )
     depth: bool = Field(True, description="Provide depth aligned to colour.")
     exposure_us: float | None = Field(None, gt=0, description="Fixed exposure of the colour sensor [us]; null: auto.")
+
+    @classmethod
+    def discover(cls) -> list[tuple[str, str]]:
+        """Return (serial, model) of every RealSense; raises DeviceError without pyrealsense2."""
+        from robot_io.cameras.realsense import connected
+
+        return connected()
 
 
 class OpencvConfig(CameraConfig):
@@ -60,6 +78,13 @@ class OpencvConfig(CameraConfig):
         0, description="Index of the webcam, a V4L2 path such as /dev/v4l/by-id/..., or a video file."
     )
     hfov_deg: float = Field(60.0, gt=1, lt=170, description="Horizontal field of view, until it is calibrated [deg].")
+
+    @classmethod
+    def discover(cls) -> list[tuple[str, str]]:
+        """Return (path, model) of every V4L2 capture device."""
+        from robot_io.cameras.opencv import connected
+
+        return connected()
 
 
 class PlaybackConfig(CameraConfig):
@@ -85,3 +110,8 @@ class SyntheticConfig(CameraConfig):
     seed: int = Field(0, ge=0, le=sys.maxsize, description="Of the pattern.")
     depth: bool = Field(True, description="Provide depth.")
     hfov_deg: float = Field(60.0, gt=1, lt=170, description="Horizontal field of view [deg].")
+
+    @classmethod
+    def discover(cls) -> list[tuple[str, str]]:
+        """Return the one that is always there."""
+        return [("SYNTHETIC-0", "drawn, always there")]

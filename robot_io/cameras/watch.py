@@ -129,10 +129,10 @@ class Watch:
             self._sample, self._changed_s = sample.copy(), frame.t_host_s
         elif self._config.frozen_s is not None and frame.t_host_s - self._changed_s >= self._config.frozen_s:
             alarms |= Alarm.FROZEN
-        if frame.depth_m is not None:
-            if float(np.mean(~(frame.depth_m > 0))) > self._config.invalid_depth:  # NaN is not > 0
-                alarms |= Alarm.NO_DEPTH
-        return alarms
+        if frame.depth_m is None:
+            return alarms
+        missing = float(np.mean(~(frame.depth_m > 0)))  # NaN is not > 0
+        return alarms | Alarm.NO_DEPTH if missing > self._config.invalid_depth else alarms
 
 
 def skew_s(frame: SourceFrame) -> float:
