@@ -19,6 +19,7 @@ CONNECT_S = 10.0
 STILL_RAD, STILL_M = 0.02, 0.005
 LIFT_M, TURN_RAD = 0.01, 0.05
 MOVE_S, SETTLE_S = 1.0, 2.0
+HICCUP_S = 0.5  # a busy machine may hold everything up for so long
 
 
 def check_arm_driver(factory: Callable[[], ArmDriver], *, motion: bool = True) -> None:
@@ -101,24 +102,24 @@ def _check_readings(driver: ArmDriver) -> Reading:
 
 
 def _check_armed(driver: ArmDriver, before: Reading) -> None:
+    held = _setpoint(driver, before)  # before arming: from then on a watchdog may run
     driver.arm()
     deadline = time.monotonic() + 5.0
     reading = _check_read(driver, "read() after arm()")
-    while not reading.running and time.monotonic() < deadline:
-        time.sleep(1.0 / driver.info.rate_hz)
+    while not reading.running and not reading.faults and time.monotonic() < deadline:
+        time.sleep(0.2 / driver.info.rate_hz)
         reading = _check_read(driver, "read() after arm()")
-    require(reading.running, "arm(): expected the device to take setpoints (Reading.running), found it does not.")
+    require(reading.running, f"arm(): expected the device to take setpoints, found it does not{_why(reading)}.")
     safe = reading.safety in (Safety.NORMAL, Safety.REDUCED)
     require(safe, f"arm(): expected a normal safety state, found {reading.safety.value}.")
-    _require_still(before, reading, "while it is armed")
-    held = _setpoint(driver, reading)
     _stream(driver, held, held, 0.5)
-    _require_still(reading, _check_read(driver, "read()"), "on setpoints where it stands")
+    _require_still(before, _check_read(driver, "read()"), "on setpoints where it stands")
 
 
 def _check_motion(driver: ArmDriver) -> None:
     start = _check_read(driver, "read()")
     here = _setpoint(driver, start)
+    driver.send(here, None)
     there = here.copy()
     if driver.info.takes is Takes.POSE:
         there[2] += LIFT_M
@@ -204,13 +205,19 @@ def _setpoint(driver: ArmDriver, reading: Reading) -> Floats:
 
 
 def _stream(driver: ArmDriver, start: Floats, end: Floats, seconds: float) -> None:
-    steps = max(1, round(seconds * driver.info.rate_hz))
+    steps, taken_s = max(1, round(seconds * driver.info.rate_hz)), time.monotonic()
     for index in range(steps):
         began = time.monotonic()
         share = (index + 1) / steps
         gripper = 1.0 if index == 0 and driver.info.has_gripper else None
         driver.send(start + (3 * share**2 - 2 * share**3) * (end - start), gripper)
-        _check_read(driver, "read() between setpoints")
+        reading = _check_read(driver, "read() between setpoints")
+        taken_s = time.monotonic() if reading.running else taken_s
+        stopped = any(fault.latches for fault in reading.faults) or time.monotonic() - taken_s > HICCUP_S
+        require(
+            not stopped,
+            f"send(): expected the device to go on taking setpoints, found that it stopped{_why(reading)}",
+        )
         time.sleep(max(0.0, 1.0 / driver.info.rate_hz - (time.monotonic() - began)))
 
 
@@ -223,6 +230,10 @@ def _settled(driver: ArmDriver, goal: Floats) -> Floats:
         time.sleep(1.0 / driver.info.rate_hz)
         here = _setpoint(driver, _check_read(driver, "read()"))
     return here
+
+
+def _why(reading: Reading) -> str:
+    return "".join(f"; {fault.code}: {fault.message}" for fault in reading.faults)
 
 
 def _apart(driver: ArmDriver, a: Floats, b: Floats) -> float:
