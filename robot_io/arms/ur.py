@@ -14,6 +14,7 @@ effector is the tool centre point that is active on the controller.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import socket
 import time
@@ -321,14 +322,12 @@ class URDriver:
         control, self._control = self._control, None
         if control is None:
             return
-        try:
-            self._monitor.read()
+        # Its destructor disconnects again: half a second more, and with a dead connection a wait without end or a
+        # crash. It is never run; this process is the arm's own and ends soon.
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(control))
+        with contextlib.suppress(DeviceError, RuntimeError):
+            self._monitor.read()  # raises when the link is lost: then nothing more is asked of ur_rtde
             control.disconnect()
-        except (DeviceError, RuntimeError):
-            # Its destructor would wait for threads of a dead connection, or crash: it is never called.
-            import ctypes
-
-            ctypes.pythonapi.Py_IncRef(ctypes.py_object(control))
 
     # Small things
 

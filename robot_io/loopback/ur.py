@@ -39,6 +39,7 @@ KNOBS = (
     "no_inverse",
     "force",
     "place",
+    "reset",
     "setpoints",
     "trace",
     "state",

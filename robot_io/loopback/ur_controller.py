@@ -307,6 +307,18 @@ class Controller:
         """Put the arm at joints (6,) [rad] at once."""
         self.world.q, self.world.qd = np.array(q, dtype=np.float64), np.zeros(6)
 
+    def reset(self) -> None:
+        """Undo what knobs did: everybody is hung up on, the arm stands at home, powered, in remote control."""
+        self.cut()
+        self.open_ports()
+        self._muted, self._silent_ports = False, set()
+        self.world = World(self.world.model)
+        self.program, self._registers = None, Registers()
+        self._outputs = Outputs(self.world, self._registers, lambda: self.program)
+        self._inputs = Inputs(self._registers)
+        self._inputs.on_write = self._feed
+        self.events.clear()
+
     def setpoints(self) -> list[tuple[float, str, tuple[float, ...]]]:
         """Return what came over the wire: (monotonic time [s], command, six numbers)."""
         return list(self._inputs.setpoints)
