@@ -34,6 +34,7 @@ class Job:
         serial: the only device to open, or None for the first time.
         calibration: of this camera, or None.
         patient: True after a failure: images count again only after some good ones.
+        rectify: whether to take the distortion of the lens out of the images.
     """
 
     factory: SourceFactory
@@ -41,6 +42,7 @@ class Job:
     serial: str | None
     calibration: CameraCalibration | None
     patient: bool
+    rectify: bool = True
 
 
 def main(pipe: Connection, job: Job) -> None:
@@ -57,7 +59,7 @@ def main(pipe: Connection, job: Job) -> None:
         source = job.factory(job.config)
         info = source.open(serial=job.serial)
         calibration = _own(pipe, info, job)
-        optics = Optics(info, job.config.rotate_deg, calibration)
+        optics = Optics(info, job.config.rotate_deg, calibration, rectify=job.rectify)
         delay_s = calibration.latency_s if calibration is not None else 0.0
         pipe.send(("info", optics.info))
         name = pipe.recv()

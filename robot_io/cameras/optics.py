@@ -19,17 +19,22 @@ class Optics:
         info: of the source.
         rotate_deg: 0, 90, 180 or 270, clockwise.
         calibration: intrinsics and distortion of the rotated image, in the place of the device's own; or None.
+        rectify: whether to take distortion out; if not, `info` keeps it.
     """
 
-    def __init__(self, info: SourceInfo, rotate_deg: int, calibration: CameraCalibration | None) -> None:
+    def __init__(
+        self, info: SourceInfo, rotate_deg: int, calibration: CameraCalibration | None, *, rectify: bool = True
+    ) -> None:
         turns = (rotate_deg // 90) % 4
         K, (width, height) = rotated(info.K, info.width, info.height, turns)
         distortion, nominal = info.distortion, info.nominal
         if calibration is not None:
             K, distortion, nominal = calibration.K, calibration.distortion, False
         self._turns = turns
-        self._maps = _maps(K, distortion, width, height) if np.any(np.abs(distortion) > 1e-6) else None
-        self.info = replace(info, width=width, height=height, K=K, distortion=(), nominal=nominal)
+        bent = rectify and bool(np.any(np.abs(distortion) > 1e-6))
+        self._maps = _maps(K, distortion, width, height) if bent else None
+        distortion = () if rectify else distortion
+        self.info = replace(info, width=width, height=height, K=K, distortion=distortion, nominal=nominal)
 
     def apply(self, frame: SourceFrame) -> tuple[NDArray[np.uint8], NDArray[np.float32] | None]:
         """Return the colour and depth of a frame, upright and rectified."""

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Self
 
 from cascade.contracts import CameraImage, CascadeError, DeviceError, StaleImageError
-from robot_io.calibration.files import CameraCalibration, load_calibration
+from robot_io.calibration.files import CameraCalibration, check_owner, load_calibration
 from robot_io.cameras.child import Job
 from robot_io.cameras.config import CameraConfig
 from robot_io.cameras.ring import RingFrame
@@ -101,6 +101,7 @@ class CameraProcess:
         self._calibration: CameraCalibration | None = None
         self._problem: CascadeError | None = None
         self._supervisor: Supervisor | None = None
+        self._rectify = True
         self._load()
 
     @property
@@ -143,11 +144,24 @@ class CameraProcess:
         """Whether it is known where the camera is."""
         return self.calibration is not None and self.calibration.has_extrinsics
 
-    def forget_calibration(self) -> None:
-        """Go without calibration, as when making a new one; raises DeviceError once the camera is open."""
+    def bind_arm(self, arm: str) -> None:
+        """Refuse a calibration whose pose was measured with another arm; call it before the camera is open."""
+        path = self._config.calibration
+        if self._calibration is not None and path is not None:
+            try:
+                check_owner(self._calibration, path, arm=arm)
+            except CascadeError as error:
+                self._calibration, self._problem = None, error
+
+    def for_calibration(self) -> None:
+        """Give images as the lens makes them, without calibration and with the distortion left in `info`.
+
+        For the making of a new calibration; raises DeviceError once the camera is open.
+        """
         if self._supervisor is not None:
             raise DeviceError(f"camera {self.name!r}: expected it to be closed.", "Close it first.")
         self._calibration = self._problem = None
+        self._rectify = False
         self._config = self._config.model_copy(update={"calibration": None})
 
     def __enter__(self) -> Self:
@@ -159,7 +173,7 @@ class CameraProcess:
         """
         if self._supervisor is not None:
             raise DeviceError(f"camera {self.name!r}: expected it to be closed, it is open.", "Open it once.")
-        job = Job(self._factory, self._config, None, self._calibration, patient=False)
+        job = Job(self._factory, self._config, None, self._calibration, False, self._rectify)
         supervisor = self._supervisor = Supervisor(self.name, job)
         supervisor.start()
         try:
