@@ -11,6 +11,7 @@ LOOPBACKS = {
     "ur10e": "robot_io.loopback.ur:serve",
     "xarm6": "robot_io.loopback.xarm:serve",
     "xarm7": "robot_io.loopback.xarm:serve",
+    "fr3": "robot_io.loopback.franka:serve",
     "robotiq": "robot_io.loopback.robotiq:serve",
 }
 """Name -> `module:function`, a function `(name, arguments) -> exit code` that serves until Ctrl-C."""
