@@ -10,13 +10,12 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from enum import StrEnum
 from importlib.metadata import PackageNotFoundError, packages_distributions, requires, version
 from pathlib import Path
 
 import numpy as np
 
+from cascade.checks import Check, Status
 from cascade.contracts.errors import CascadeError
 from cascade.contracts.video import read_video, write_mp4
 
@@ -29,37 +28,16 @@ LEAST_DISK_MB, COMFORTABLE_DISK_MB = 200, 2000
 LEAST_CODEC_PSNR_DB = 30.0
 
 
-class Status(StrEnum):
-    """Outcome of one check."""
-
-    OK = "ok"
-    WARN = "warn"  # something works less well
-    FAIL = "fail"  # runs will not work
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One line of the doctor's report.
-
-    Attributes:
-        name: what was looked at.
-        status: the outcome.
-        found: what was found, in words.
-        fix: what to do about it, empty when all is well.
-    """
-
-    name: str
-    status: Status
-    found: str
-    fix: str = ""
-
-
-def examine(runs: Path = Path("runs")) -> list[Check]:
+def examine(runs: Path = Path("runs"), rig: str | None = None) -> list[Check]:
     """Run all checks and return their outcomes; a check that breaks is a failed check, never an exception.
 
     Args:
         runs: folder that runs would be written to.
+        rig: name or file of a rig whose arm and cameras are connected and read; nothing moves.
     """
+    from cascade.machine import check_realtime, check_serial_group, check_timing, check_vendor_packages
+    from cascade.rig_checks import check_rig
+
     checks: dict[str, Callable[[], Check | Iterable[Check]]] = {
         "python": check_python,
         "packages": check_requirements,
@@ -71,7 +49,13 @@ def examine(runs: Path = Path("runs")) -> list[Check]:
         "processor": check_processor,
         "disk": lambda: check_disk(runs),
         "runs folder": lambda: check_runs_folder(runs),
+        "arm packages": check_vendor_packages,
+        "real time": check_realtime,
+        "timing": check_timing,
+        "serial ports": check_serial_group,
     }
+    if rig is not None:
+        checks["rig"] = lambda: check_rig(rig)
     outcomes: list[Check] = []
     for name, check in checks.items():
         try:

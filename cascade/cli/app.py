@@ -24,6 +24,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "serve": ("cascade.cli.serve", "serve", "Serve a planner to robots on other machines."),
     "train": ("cascade.cli.train", "app", "Train the weights of a stage from recorded data."),
     "cameras": ("cascade.cli.cameras", "app", "List cameras and show what they see."),
+    "drivers": ("cascade.cli.drivers", "app", "List arm drivers, test a rig's arm, clear its fault."),
     "doctor": ("cascade.cli.doctor", "doctor", "Check whether this machine is fit to run."),
     "plugins": ("cascade.cli.plugins", "plugins", "List planners, extractors, rigs and their state."),
     "config": ("cascade.cli.config", "app", "Show, check and describe configurations."),

@@ -13,13 +13,23 @@ MARKS = {"ok": ("ok  ", typer.colors.GREEN), "warn": ("warn", typer.colors.YELLO
 
 
 def doctor(
+    rig: Annotated[
+        str | None, typer.Argument(metavar="[RIG]", help="Also connect this rig's arm and cameras; nothing moves.")
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead of lines.")] = False,
     runs: Annotated[Path, typer.Option(help="Folder that runs are written to.")] = Path("runs"),
 ) -> None:
-    """Check this machine: one line per check, with what to do about it. Exit code 3 when something fails."""
-    from cascade.doctor import Status, examine, worst
+    """Check this machine: one line per check, with what to do about it. Exit code 3 when something fails.
 
-    checks = examine(runs)
+    Examples:
+        cascade doctor
+
+        cascade doctor ur5e-loopback
+    """
+    from cascade.checks import Status
+    from cascade.doctor import examine, worst
+
+    checks = examine(runs, rig)
     status = worst(checks)
     if json:
         document = {

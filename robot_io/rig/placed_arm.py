@@ -9,7 +9,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from cascade.contracts import ArmSpec, ArmState, DataError, DeviceError, Limits
+from cascade.contracts import ArmEvent, ArmSpec, ArmState, DataError, DeviceError, Lateness, Limits, Pressed
 
 Floats = NDArray[np.float64]
 
@@ -61,7 +61,7 @@ class Placement:
 
 
 class PlacedArm:
-    """The rig's arm: the arm process in the rig's base frame (a `cascade.contracts.Arm`).
+    """The rig's arm: the arm process in the rig's base frame (a `cascade.contracts.ArmableArm`).
 
     Args:
         spec: what the rig says of it; limits in the rig's base frame.
@@ -120,6 +120,31 @@ class PlacedArm:
             raise DataError("arm.send: expected a unit quaternion wxyz in target[3:].")
         sent = self.process.send(target_of(self._placement.to_robot(pose_of(asked))), gripper)
         return target_of(self._placement.to_base(pose_of(np.asarray(sent, dtype=np.float64))))
+
+    def connect(self, timeout_s: float = 5.0) -> None:
+        """Nothing to do: the rig connects it."""
+
+    def arm(self, deadman: Pressed | None = None) -> None:
+        """Make ready to move; raises DeviceError when it is in fault or its state is stale."""
+        self.process.arm(deadman)
+
+    def disarm(self) -> None:
+        """Stop, wait for standstill, refuse targets from now on."""
+        self.process.disarm()
+
+    def clear_fault(self, token: str) -> None:
+        """Clear the latched fault that carries this token; never clears an emergency stop, never re-arms."""
+        self.process.clear_fault(token)
+
+    def events(self) -> list[ArmEvent]:
+        """What happened since the last call, oldest first."""
+        found: list[ArmEvent] = self.process.events()
+        return found
+
+    def lateness(self) -> Lateness:
+        """How late the control cycles began, lately."""
+        found: Lateness = self.process.lateness()
+        return found
 
     def stop(self) -> None:
         """Hold here; any thread, idempotent, never raises."""

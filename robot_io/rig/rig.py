@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from types import TracebackType
 from typing import Any, Self
 
@@ -35,9 +35,6 @@ from robot_io.rig.placed_arm import PlacedArm, Placement, target_of
 from robot_io.rig.scene import Scene, SceneCamera
 
 Floats = NDArray[np.float64]
-
-ARM_TIMEOUT_S = 10.0
-STILL = (ArmMode.IDLE, ArmMode.ARMED, ArmMode.HOLD)
 
 
 class OneArmRig:
@@ -170,25 +167,30 @@ class OneArmRig:
             return
         if not self._permitted:
             raise DeviceError(f"rig {self.name!r}: motion was not permitted.", "Run with --execute.")
-        self._arm.process.arm()
+        self._arm.arm()
 
     def __enter__(self) -> Self:
         """Connect: emulated controller, arm, cameras. Nothing moves."""
         with ExitStack() as opening:
-            found: Mapping[str, Any] = {}
-            if self._emulation is not None:
-                found = opening.enter_context(self._emulation.running())
-                self._chosen = self._choose_arm(found)
-            process = self._process()
-            opening.enter_context(process)
-            self._arm.attach(process)
-            opening.callback(self._arm.attach, None)
+            opening.enter_context(self.arm_alone())
             for camera in self._cameras.values():
                 opening.enter_context(camera)
             if self._scene is not None:
                 opening.callback(self._scene.close)
             self._open = opening.pop_all()
         return self
+
+    @contextmanager
+    def arm_alone(self) -> Iterator[None]:
+        """Connect the arm without the cameras, to look after it. Nothing moves."""
+        with ExitStack() as opening:
+            if self._emulation is not None:
+                self._chosen = self._choose_arm(opening.enter_context(self._emulation.running()))
+            process = self._process()
+            opening.enter_context(process)
+            self._arm.attach(process)
+            opening.callback(self._arm.attach, None)
+            yield
 
     def _process(self) -> Any:
         from robot_io.process.arm_process import ArmProcess
