@@ -157,6 +157,7 @@ class RobotiqGripper:
             try:
                 if self._socket is None:
                     self._open_socket(1.0)
+                    self._poll()  # it must answer before it is told to move
                 if self._activate:
                     self._do_activate()
                 self._command()

@@ -50,6 +50,7 @@ _VARIABLES = {
     "robot_mode": "i",
     "safety_status_bits": "I",
     "runtime_state": "I",
+    "input_int_register_": "i",  # the number is added: where ur_rtde's commands go
 }
 _PACKAGE = struct.Struct(">B" + "".join(_VARIABLES.values()))
 _TYPES = {"d": "DOUBLE", "6d": "VECTOR6D", "i": "INT32", "I": "UINT32"}
@@ -87,6 +88,7 @@ class Sample:
         t_dev_s: the controller's clock; t_host_s: monotonic time at which it was read here.
         q, qd: (6,) joints [rad] and [rad/s]; tcp_pose: (6,); wrench: (6,) [N, Nm] at the TCP, axes of the base.
         robot_mode: 7 is running; runtime_state: of the program; safety_bits: as sent.
+        command: what the command register holds; a program that starts would carry it out at once.
     """
 
     t_dev_s: float
@@ -98,6 +100,7 @@ class Sample:
     robot_mode: int
     safety_bits: int
     runtime_state: int
+    command: int
 
     @property
     def safety(self) -> Safety:
@@ -113,10 +116,20 @@ class RTDEMonitor:
         port: its RTDE port.
         rate_hz: packages per second, up to 500 on an e-Series controller.
         silence_s: how long it may be silent before the link counts as lost.
+        command_register: number of the integer input register that commands go to.
     """
 
-    def __init__(self, host: str, port: int = RTDE_PORT, *, rate_hz: float = 250.0, silence_s: float = 0.04) -> None:
+    def __init__(
+        self,
+        host: str,
+        port: int = RTDE_PORT,
+        *,
+        rate_hz: float = 250.0,
+        silence_s: float = 0.04,
+        command_register: int = 0,
+    ) -> None:
         self.host, self.port, self._rate_hz, self._silence_s = host, port, rate_hz, silence_s
+        self._variables = [*list(_VARIABLES)[:-1], f"input_int_register_{command_register}"]
         self.controller_version = (0, 0, 0, 0)
         self._socket: socket.socket | None = None
         self._received = bytearray()
@@ -140,10 +153,12 @@ class RTDEMonitor:
                 )
             version = struct.unpack(">4I", self._ask("v", b"", deadline)[:16])
             self.controller_version = (version[0], version[1], version[2], version[3])
-            request = struct.pack(">d", self._rate_hz) + ",".join(_VARIABLES).encode()
+            request = struct.pack(">d", self._rate_hz) + ",".join(self._variables).encode()
             types = self._ask("O", request, deadline)[1:].decode().split(",")
             if types != [_TYPES[kind] for kind in _VARIABLES.values()]:
-                raise DeviceError(f"{where}: expected the variables {', '.join(_VARIABLES)}, found {', '.join(types)}.")
+                raise DeviceError(
+                    f"{where}: expected the variables {', '.join(self._variables)}, found {', '.join(types)}."
+                )
             if self._ask("S", b"", deadline) != b"\x01":
                 raise DeviceError(f"{where}: the controller does not start sending.", "Restart it.")
             return self._first(deadline)
@@ -230,6 +245,7 @@ class RTDEMonitor:
                 robot_mode=values[26],
                 safety_bits=values[27],
                 runtime_state=values[28],
+                command=values[29],
             )
         del self._received[:position]
         return newest >= 0

@@ -64,7 +64,9 @@ class URDriver:
             has_wrench=True,
             address=config.host,
         )
-        self._monitor = RTDEMonitor(config.host, silence_s=config.silence_s)
+        self._monitor = RTDEMonitor(
+            config.host, silence_s=config.silence_s, command_register=24 if config.registers == "upper" else 0
+        )
         self._dashboard = ur_dashboard.Dashboard(config.host)
         self._gripper = self._make_gripper()
         self._control: Any = None
@@ -119,7 +121,8 @@ class URDriver:
 
     def _connect_control(self, interface: Any, deadline: float) -> Any:
         # Without the upload flag nothing runs yet, and a reconnecting interface could not start anything either.
-        flags = interface.FLAG_NO_WAIT
+        # The input for external force sensors has one copy, not one in each half of the registers: leave it alone.
+        flags = interface.FLAG_NO_WAIT | interface.FLAG_NO_EXT_FT
         if self._config.registers == "upper":
             flags |= interface.FLAG_UPPER_RANGE_REGISTERS
         while True:
@@ -177,6 +180,10 @@ class URDriver:
             )
         control = self._need_control()
         with _vendor_errors(host):
+            # The controller's registers outlive its programs: a program would take up the last target at once.
+            with _quiet():
+                control.kickWatchdog()
+            self._until(lambda now: now.command == 0, 1.0, "last command to be cleared")
             control.reuploadScript()
             self._until(lambda now: now.runtime_state == PLAYING and control.isProgramRunning(), 3.0, "program to run")
             if not control.setWatchdog(self._config.watchdog_hz):

@@ -89,11 +89,16 @@ class Outputs:
 
     def variable(self, name: str) -> tuple[str, Callable[[], Any]]:
         """Return type and getter of a variable; type 'NOT_FOUND' when there is none of that name."""
-        register = re.fullmatch(r"output_(int|double)_register_(\d+)", name)
+        register = re.fullmatch(r"((?:out|in)put_(?:int|double))_register_(\d+)", name)
         if register and int(register.group(2)) < 48:
-            values: list[Any] = self._registers.ints_out if register.group(1) == "int" else self._registers.doubles_out
-            index = int(register.group(2))
-            return ("INT32" if register.group(1) == "int" else "DOUBLE"), lambda: values[index]
+            values: dict[str, list[Any]] = {
+                "output_int": self._registers.ints_out,
+                "output_double": self._registers.doubles_out,
+                "input_int": self._registers.ints_in,
+                "input_double": self._registers.doubles_in,
+            }
+            group, index = values[register.group(1)], int(register.group(2))
+            return ("INT32" if register.group(1).endswith("int") else "DOUBLE"), lambda: group[index]
         return self._variables.get(name, ("NOT_FOUND", lambda: 0))
 
 

@@ -6,13 +6,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.spatial.transform import Rotation
 
 from robot_io.arms.ur import URDriver
 from robot_io.arms.ur_config import URConfig
 from robot_io.loopback.ur import URLoopback
 
 # The machine that runs the tests is busier than a robot's controller and has no priorities to give.
-PATIENCE = {"watchdog_slack_s": 0.5, "unlock_after_s": 0.3}
+PATIENCE = {"watchdog_slack_s": 1.0, "unlock_after_s": 0.3}
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +68,6 @@ def until() -> Callable[..., Any]:
 @pytest.fixture
 def pose_of() -> Callable[[np.ndarray], np.ndarray]:
     """(7,) xyz and quaternion (wxyz) of a transform (4, 4)."""
-    from scipy.spatial.transform import Rotation
 
     def convert(T: np.ndarray) -> np.ndarray:
         x, y, z, w = Rotation.from_matrix(T[:3, :3]).as_quat()
