@@ -79,6 +79,7 @@ class TrainerConfig(PluginConfig):
     checkpoint_minutes: float = Field(2.0, gt=0, description="minutes between checkpoints")
     evaluate_minutes: float = Field(4.0, gt=0, description="minutes between measurements on held-out episodes")
     held_out: float = Field(0.03, ge=0, lt=1, description="share of seeds never trained on")
+    compact: bool = Field(False, description="write the networks with 8 bits per weight instead of 16")
     held_out_seeds: tuple[int, int] | None = Field(None, description="first and last seed also never trained on")
     initial: Path | None = Field(None, description="folder of planner weights to start from")
     max_steps: int | None = Field(None, ge=1, description="end every stage after this many steps (for trials)")

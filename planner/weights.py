@@ -16,6 +16,7 @@ import numpy as np
 
 from cascade.contracts.errors import WeightsError
 from planner.frames import View
+from planner.storage import load_network, save_network
 from planner.text import PhraseTable
 
 if TYPE_CHECKING:
@@ -96,8 +97,12 @@ class Settings:
             )
         try:
             rest = {k: v for k, v in values.items() if k not in ("format", "scales", "tasks", "cameras")}
-            names = {"tasks": tuple(values["tasks"]), "cameras": tuple(values.get("cameras", ()))}
-            return cls(scales=Scales.from_json(values["scales"]), **names, **rest)
+            return cls(
+                scales=Scales.from_json(values["scales"]),
+                tasks=tuple(values["tasks"]),
+                cameras=tuple(values.get("cameras", ())),
+                **rest,
+            )
         except (KeyError, TypeError) as error:
             raise WeightsError(
                 f"planner weights: config.json is incomplete ({error}).", "Replace the folder."
@@ -169,19 +174,12 @@ def load_table(path: Path) -> PhraseTable:
     return PhraseTable(dict(zip(phrases, rows, strict=True)))
 
 
-def save_weights(weights: PlannerWeights, folder: Path, *, card: str) -> str:
-    """Write the folder with networks in bfloat16 and return the digest that names it."""
-    import copy
-
-    import torch
-
+def save_weights(weights: PlannerWeights, folder: Path, *, card: str, compact: bool = False) -> str:
+    """Write the folder with networks in bfloat16, or in 8 bits, and return the digest that names it."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, network in (("ae", weights.autoencoder), ("unet", weights.unet), ("readout", weights.readout)):
         if network is not None:
-            halved = copy.deepcopy(network).to(
-                device="cpu", dtype=torch.bfloat16, memory_format=torch.contiguous_format
-            )
-            halved.save_pretrained(folder / name, safe_serialization=True)
+            save_network(network, folder / name, compact=compact)
     save_table(weights.table, folder / "text_table.safetensors")
     (folder / "config.json").write_text(json.dumps(weights.settings.to_json(), indent=2, sort_keys=True) + "\n")
     (folder / "MODEL_CARD.md").write_text(card)
@@ -210,7 +208,7 @@ def load_weights(folder: Path, *, dtype: torch.dtype, device: torch.device) -> P
             if name == "readout" and not (folder / name).is_dir():
                 networks.append(None)
                 continue
-            network = kind.from_pretrained(folder / name, torch_dtype=precision, low_cpu_mem_usage=False)
+            network = load_network(kind, folder / name, precision)
             networks.append(network.to(device=device, memory_format=torch.channels_last).eval())
         table = load_table(folder / "text_table.safetensors")
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:

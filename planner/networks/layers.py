@@ -42,8 +42,8 @@ class Situation(nn.Module):
 
     def forward(self, camera: Tensor, hand: Tensor) -> Tensor:
         """Return (B, condition) of camera numbers (B,) and normalised hand xyz and opening (B, 4)."""
-        place: Tensor = self.hand(hand)
-        return self.camera(camera) + place
+        share: Tensor = self.camera(camera) + self.hand(hand)
+        return share
 
 
 class FilmBlock(nn.Module):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -15,27 +13,26 @@ from planner.weights import Scales
 
 
 class LatentCache:
-    """Raw latents of the demonstrations, (N, C, h, w) float16 per track; empty for tracks that do not teach."""
+    """Raw latents of the demonstrations, (N, C, h, w) float16 per track; a track is encoded when first asked for."""
 
-    def __init__(
-        self,
-        context: TrainingContext,
-        autoencoder: FrameAutoencoder,
-        tick: Callable[[float], None] = lambda share: None,
-    ) -> None:
-        self.tracks: list[Tensor] = []
-        for index, track in enumerate(context.tracks):
-            rows = []
-            if track.teaches:
-                for part in batches(len(track.frames), 64):
-                    with torch.no_grad(), context.autocast():
-                        rows.append(autoencoder.encode(context.images(track.frames[part])).to("cpu", torch.float16))
-            self.tracks.append(torch.cat(rows) if rows else torch.zeros(0))
-            tick((index + 1) / len(context.tracks))
+    def __init__(self, context: TrainingContext, autoencoder: FrameAutoencoder) -> None:
+        self._context, self._autoencoder = context, autoencoder
+        self._known: dict[int, Tensor] = {}
 
     def raw(self, window: Window) -> Tensor:
         """Return (frames + 1, C, h, w) float32 of a window."""
-        return self.tracks[window.track][torch.from_numpy(window.indices)].float()
+        if window.track not in self._known:
+            self._known[window.track] = self._encoded(window.track)
+        return self._known[window.track][torch.from_numpy(window.indices)].float()
+
+    @torch.no_grad()
+    def _encoded(self, track: int) -> Tensor:
+        frames, context = self._context.tracks[track].frames, self._context
+        rows = []
+        for part in batches(len(frames), 64):
+            with context.autocast():
+                rows.append(self._autoencoder.encode(context.images(frames[part])).to("cpu", torch.float16))
+        return torch.cat(rows)
 
 
 def measure_scales(context: TrainingContext, cache: LatentCache, sampler: WindowSampler) -> Scales:

@@ -19,6 +19,7 @@ from planner.compute import choose_device
 from planner.networks.autoencoder import FrameAutoencoder
 from planner.networks.readout import LatentReadout
 from planner.networks.unet import PlanUNet
+from planner.storage import packed, unpacked
 from planner.training.autoencoder_stage import AutoencoderStage
 from planner.training.card import model_card
 from planner.training.checkpoint import generator_state, load_checkpoint, restore_generator, save_checkpoint
@@ -154,12 +155,23 @@ class _Run:
             begin_with(readout_stage.network, self.initial.readout)
         self._run("readout", readout_stage.network, readout_stage, minutes.readout, rate * 2)
         readout = readout_stage.network if minutes.readout > 0 else None
+        if self.options.compact:
+            self._measure_compact(unet, readout_stage if readout is not None else None, batches, autoencoder)
         folder = self._export(autoencoder, unet, readout, batches.scales)
         return {"weights": str(folder), **self.state["scores"]}
 
+    def _measure_compact(
+        self, unet: PlanUNet, reading: ReadoutStage | None, batches: PlanBatches, autoencoder: FrameAutoencoder
+    ) -> None:
+        """Replace networks by what will be read from 8 bits, and add to the scores what they are then worth."""
+        for network in (autoencoder, unet, *((reading.network,) if reading else ())):
+            network.load_state_dict(unpacked(packed(network.state_dict())))
+        plans = PlanStage(batches, unet, autoencoder, self.sampler, flow=False)
+        scores = {**plans.measure(unet), **(reading.measure(reading.network) if reading else {})}
+        self.state["scores"]["as stored"] = {f"held_out/{k}": v for k, v in scores.items()}
+
     def _batches(self, autoencoder: FrameAutoencoder) -> PlanBatches:
-        self.monitor.begin("encoding frames")
-        cache = LatentCache(self.context, autoencoder, self.monitor.advance)
+        cache = LatentCache(self.context, autoencoder)
         if self.state["scales"] is None:
             # Weights to start from keep their scales: what they know is in these units.
             known = self.initial and self.initial.settings.scales
@@ -258,7 +270,7 @@ class _Run:
         weights = PlannerWeights(autoencoder, unet, readout, self.words.table, settings, "")
         partial, final = self.output / "weights.partial", self.output / "weights"
         shutil.rmtree(partial, ignore_errors=True)
-        save_weights(weights, partial, card=model_card(settings))
+        save_weights(weights, partial, card=model_card(settings), compact=self.options.compact)
         shutil.rmtree(final, ignore_errors=True)
         partial.replace(final)
         return final
