@@ -11,6 +11,7 @@ import argparse
 import contextlib
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -67,7 +68,8 @@ class URLoopback:
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)  # noqa: S603
         line = self._process.stdout.readline() if self._process.stdout else ""
         if not line:
-            raise DeviceError(f"loopback {self.model}: its process ended at once.", "Start it by hand to see why.")
+            self.close()
+            raise DeviceError(f"loopback {self.model}: its process ended at once.", "It says why on standard error.")
         ready = json.loads(line)
         self.address = ready["address"]
         self._control = socket.create_connection(("127.0.0.1", ready["control"]), timeout=10.0)
@@ -89,7 +91,10 @@ class URLoopback:
         if self._control is None:
             raise DeviceError(f"loopback {self.model}: expected a started one.", "Call start() first.")
         self._control.sendall((json.dumps({"do": name, "with": arguments}) + "\n").encode())
-        answer = json.loads(self._answers.readline())
+        line = self._answers.readline()
+        if not line:
+            raise DeviceError(f"loopback {self.model}: its process is gone.", "See what it wrote to standard error.")
+        answer = json.loads(line)
         if "error" in answer:
             raise DeviceError(f"loopback {self.model}: {answer['error']}.")
         return answer["result"]
@@ -164,8 +169,13 @@ def serve(model: str, arguments: list[str]) -> int:
     parser.add_argument("--json", help="options as JSON; say where it is as JSON; end with standard input")
     chosen = parser.parse_args(arguments)
     options = {"address": chosen.address, **(json.loads(chosen.json) if chosen.json else {})}
-    controller = Controller(model, **options)
-    control = _ControlPort(controller, chosen.control_port)
+    try:
+        controller = Controller(model, **options)
+        control = _ControlPort(controller, chosen.control_port)
+    except OSError as error:
+        where = options["address"] or "127/8"
+        print(f"{model}: expected free ports at {where}, found: {error}. Choose another address.", file=sys.stderr)  # noqa: T201
+        return 3
     if chosen.json is None:
         print(  # noqa: T201  (what the command is for)
             f"{model} at {controller.address}: RTDE {RTDE}, script 30001-30003, dashboard {DASHBOARD}.\n"
@@ -175,6 +185,7 @@ def serve(model: str, arguments: list[str]) -> int:
         )
     else:
         print(json.dumps({"address": controller.address, "control": control.port}), flush=True)  # noqa: T201
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C is for whoever started it
         _ends_with_input(controller)
     # A controller has a processor of its own; here it only gets ahead of the queue, where that is allowed.
     with contextlib.suppress(OSError, AttributeError):

@@ -6,6 +6,7 @@ import contextlib
 import random
 import selectors
 import socket
+import struct
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from robot_io.loopback.ur_world import DT_S, World
 
 DASHBOARD, PRIMARY, SECONDARY, REALTIME, RTDE = 29999, 30001, 30002, 30003, 30004
 PORTS = (DASHBOARD, PRIMARY, SECONDARY, REALTIME, RTDE)
+_LONGEST = 1_000_000  # bytes of a program
 _BACKLOG_S = 0.2  # of steps to catch up with after the machine was busy; more is given up
 
 
@@ -143,7 +145,7 @@ class Controller:
         elif not client.silent:
             try:
                 self._serve(client, data)
-            except (ValueError, UnicodeDecodeError) as error:
+            except (ValueError, struct.error) as error:
                 self._note(f"hung up on port {client.port}: {error}")
                 self._drop(client)
 
@@ -152,6 +154,8 @@ class Controller:
             self._send(client, client.session.receive(data))
             return
         client.received += data
+        if len(client.received) > _LONGEST:
+            raise ValueError("a program or line without end")
         while b"\n" in client.received:
             line, _, rest = client.received.partition(b"\n")
             if client.port == DASHBOARD:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import struct
 
 import numpy as np
@@ -151,3 +152,14 @@ def test_rtde_sessions_send_what_was_asked_for_and_name_what_is_unknown() -> Non
     assert sum(package is not None for package in packages) == 5  # half of 500 Hz
     with pytest.raises(ValueError, match="recipe"):
         session.receive(HEADER.pack(4, ord("U")) + b"\x07")
+
+
+@settings(max_examples=200, deadline=None)
+@given(data=st.binary(max_size=40), kind=st.sampled_from([*"VvOISPUMx"]))
+def test_an_rtde_session_hangs_up_on_nonsense_and_never_breaks(data: bytes, kind: str) -> None:
+    registers = Registers()
+    session = Session(Outputs(World("ur5e"), registers, lambda: None), Inputs(registers))
+    with contextlib.suppress(ValueError, struct.error):
+        session.receive(HEADER.pack(3 + len(data), ord(kind)) + data)
+    with contextlib.suppress(ValueError, struct.error):
+        session.receive(data)
