@@ -9,28 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from robot_io.process.channel import Command
+from robot_io.process.poses import interpolate
 
 Floats = NDArray[np.float64]
-
-
-def slerp(a: Floats, b: Floats, share: float) -> Floats:
-    """Return the unit quaternion (wxyz) a share of the shorter way from `a` to `b` (Shoemake 1985)."""
-    cosine = float(a @ b)
-    if cosine < 0:
-        b, cosine = -b, -cosine
-    if cosine > 0.9995:  # nearly the same: a straight line is as good, and stable
-        mixed = a + share * (b - a)
-    else:
-        angle = float(np.arccos(min(cosine, 1.0)))
-        mixed = (np.sin((1 - share) * angle) * a + np.sin(share * angle) * b) / np.sin(angle)
-    unit: Floats = mixed / np.linalg.norm(mixed)
-    return unit
-
-
-def interpolate(a: Floats, b: Floats, share: float) -> Floats:
-    """Return the pose (7,) between two poses: position on a line, orientation on the shorter arc."""
-    share = min(max(share, 0.0), 1.0)
-    return np.concatenate([a[:3] + share * (b[:3] - a[:3]), slerp(a[3:], b[3:], share)])
 
 
 class Targets:

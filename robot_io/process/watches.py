@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from cascade.contracts import Limits
 from cascade.contracts.driver import DriverInfo, Reading, Safety
+from robot_io.process.poses import matrix_of, rotation_vector
 
 Floats = NDArray[np.float64]
 
@@ -46,30 +47,6 @@ _SAFETY = {
     Safety.FAULT: (Severity.FAULT, "The controller reports a fault of its own: see its panel."),
     Safety.ESTOP: (Severity.ESTOP, "Emergency stop: release it at the robot, then connect and arm again."),
 }
-
-
-def rotation_vector(R: Floats) -> Floats:
-    """(3,) axis times angle of a (3, 3) rotation; exact enough for the angles between cycles, up to pi."""
-    skew = np.array([R[2, 1] - R[1, 2], R[0, 2] - R[2, 0], R[1, 0] - R[0, 1]])
-    sine = float(np.linalg.norm(skew)) / 2
-    angle = float(np.arctan2(sine, (float(np.trace(R)) - 1) / 2))
-    if sine < 1e-9:
-        return np.zeros(3) if angle < 1 else np.array([angle, 0.0, 0.0])
-    vector: Floats = skew * (angle / (2 * sine))
-    return vector
-
-
-def matrix_of(pose: Floats) -> Floats:
-    """(4, 4) transform of a pose (7,) xyz + quaternion wxyz."""
-    w, x, y, z = pose[3:] / np.linalg.norm(pose[3:])
-    T = np.eye(4)
-    T[:3, :3] = [
-        [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
-        [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
-        [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
-    ]
-    T[:3, 3] = pose[:3]
-    return T
 
 
 @dataclass(slots=True)
