@@ -28,11 +28,13 @@ class ServoBusError(DeviceError):
 
     Attributes:
         ids: servos that did not answer; empty when the port itself is gone.
+        code: of the fault it becomes, 'servo_silent' or 'link_lost'.
     """
 
     def __init__(self, problem: str, fix: str, ids: tuple[int, ...] = ()) -> None:
         super().__init__(problem, fix)
         self.ids = ids
+        self.code = "servo_silent" if ids else "link_lost"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +93,7 @@ class FeetechBus:
             ) from error
         self._lost = (OSError, termios.error)  # a pulled cable shows as either; SerialException is an OSError
         try:
-            self._serial = serial.Serial(self.port, self._baud_hz, timeout=0, write_timeout=0.05, exclusive=True)
+            self._serial = serial.Serial(self.port, self._baud_hz, timeout=0, write_timeout=0, exclusive=True)
         except (serial.SerialException, termios.error, ValueError) as error:
             raise _cannot_open(self.port, error) from error
 
@@ -109,13 +111,15 @@ class FeetechBus:
         return self._ask(_frame(servo, _PING), (servo,), 0)[servo]
 
     def present(self, ids: Iterable[int]) -> set[int]:
-        """Return which of some servos answer, asking each once or twice."""
-        found = set()
+        """Return which of some servos answer, each asked twice."""
+        found: set[int] = set()
         for servo in ids:
             with self._lock:
-                for _ in range(2):
+                for attempt in range(2):
                     if servo not in found:
-                        found |= set(self._exchange(_frame(servo, _PING), (servo,), 0, self._soon(0.02)))
+                        until = _soon(self._budget_s / 2)
+                        ping = _frame(servo, _PING)
+                        found |= set(self._exchange(ping, (servo,), 0, until, again=attempt > 0, until_from=servo))
         return found
 
     def read(self, servo: int, address: int, size: int) -> Answer:
@@ -152,22 +156,21 @@ class FeetechBus:
         """
         wanted = tuple(ids)
         answers: dict[int, Answer] = {}
-        deadline = self._soon(self._budget_s)
+        deadline = _soon(self._budget_s)
         with self._lock:
             for attempt in range(_RETRIES):
                 missing = tuple(servo for servo in wanted if servo not in answers)
                 if not missing or time.monotonic() >= deadline:
                     break
-                self.counts.retries += attempt > 0
                 request = _frame(BROADCAST, _SYNC_READ, bytes([address, size, *missing]))
-                answers |= self._exchange(request, missing, size, deadline)
+                answers |= self._exchange(request, missing, size, deadline, again=attempt > 0)
             missing = tuple(servo for servo in wanted if servo not in answers)
             for place, servo in enumerate(missing):
-                self.counts.retries += 1
-                share = (deadline - time.monotonic()) / (len(missing) - place)
+                if servo in answers:  # its answer to an earlier question came late
+                    continue
+                share = max((deadline - time.monotonic()) / (len(missing) - place), self._reply_s)
                 request = _frame(servo, _READ, bytes([address, size]))
-                until = self._soon(max(share, self._reply_s))
-                answers |= self._exchange(request, (servo,), size, until, patient=True)
+                answers |= self._exchange(request, missing, size, _soon(share), again=True, until_from=servo)
         return answers, tuple(servo for servo in wanted if servo not in answers)
 
     def silent(self, ids: tuple[int, ...]) -> ServoBusError:
@@ -180,11 +183,11 @@ class FeetechBus:
         )
 
     def _ask(self, request: bytes, ids: tuple[int, ...], size: int) -> dict[int, Answer]:
-        deadline = self._soon(self._budget_s)
+        deadline = _soon(self._budget_s)
         with self._lock:
             for attempt in range(_RETRIES + 1):
-                self.counts.retries += attempt > 0
-                answers = self._exchange(request, ids, size, deadline, patient=attempt == _RETRIES)
+                last = ids[0] if attempt == _RETRIES else None
+                answers = self._exchange(request, ids, size, deadline, again=attempt > 0, until_from=last)
                 if answers:
                     return answers
         raise self.silent(ids)
@@ -197,15 +200,27 @@ class FeetechBus:
                 raise self._gone(error) from error
 
     def _exchange(
-        self, request: bytes, ids: tuple[int, ...], size: int, deadline: float, *, patient: bool = False
+        self,
+        request: bytes,
+        ids: tuple[int, ...],
+        size: int,
+        deadline: float,
+        *,
+        again: bool = False,
+        until_from: int | None = None,
     ) -> dict[int, Answer]:
-        """Send and collect until all answered, all is quiet, or the deadline; patient: quiet does not count."""
+        """Send, then collect until all answered, all is quiet, or the deadline.
+
+        With `again`, answers to the earlier question are as good, so nothing is thrown away; `until_from` is waited for
+        until the deadline, however quiet it is.
+        """
         answers: dict[int, Answer] = {}
         buffer = bytearray()
+        self.counts.retries += again
         try:
-            self._send(request)
-            quiet_until = deadline if patient else min(deadline, self._soon(self._reply_s))
-            while len(answers) < len(ids) and time.monotonic() < quiet_until:
+            self._send(request, flush=not again)
+            quiet_until = self._patience(deadline, until_from)
+            while len(answers) < len(ids) and until_from not in answers and time.monotonic() < quiet_until:
                 received = self._receive(quiet_until)
                 if not received:
                     break
@@ -213,27 +228,32 @@ class FeetechBus:
                 for servo, answer in self._take(buffer):
                     if servo in ids and len(answer.data) == size:
                         answers[servo] = answer
-                quiet_until = deadline if patient else min(deadline, self._soon(self._reply_s))
+                quiet_until = self._patience(deadline, until_from)
         except self._lost as error:
             raise self._gone(error) from error
-        self._late_replies = len(answers) < len(ids)
+        self._late_replies = again or len(answers) < len(ids)
         return answers
 
-    def _send(self, request: bytes) -> None:
+    def _patience(self, deadline: float, until_from: int | None) -> float:
+        return deadline if until_from is not None else min(deadline, _soon(self._reply_s))
+
+    def _send(self, request: bytes, *, flush: bool = True) -> None:
         port = self._serial
         if port is None:
             raise ServoBusError(f"{self.port}: the servo bus is not connected.", "Connect it again.")
         self.counts.requests += 1
-        if self._late_replies:
+        if flush and self._late_replies:
             self._drain()
-        port.reset_input_buffer()
-        port.write(request)
+        if flush:
+            port.reset_input_buffer()
+        if port.write(request) != len(request):
+            raise OSError(errno.EIO, "the port takes no more")
 
     def _drain(self) -> None:
         """Let replies to an older question pass, so that they are not taken for the answer to the next one."""
         self._late_replies = False
-        limit = self._soon(self._reply_s)
-        while time.monotonic() < limit and self._receive(self._soon(_QUIET_S)):
+        limit = _soon(self._reply_s)
+        while time.monotonic() < limit and self._receive(_soon(_QUIET_S)):
             pass
 
     def _receive(self, until: float) -> bytes:
@@ -262,9 +282,9 @@ class FeetechBus:
             f"{self.port}: the servo bus is gone ({error}).", "Plug the cable in again, then connect again."
         )
 
-    @staticmethod
-    def _soon(seconds: float) -> float:
-        return time.monotonic() + seconds
+
+def _soon(seconds: float) -> float:
+    return time.monotonic() + seconds
 
 
 def _checksum(body: bytes | bytearray) -> int:
