@@ -1,7 +1,7 @@
-"""How a point with a speed and an acceleration comes to rest, in space, with the norms of acceleration and jerk limited.
+"""How a point in motion comes to rest in space, with the norms of acceleration and jerk limited.
 
-The acceleration goes on a straight line from what it is to one that opposes the motion, stays, and goes back to zero on a
-straight line. A ball is convex, so the acceleration never leaves its limit. The speed during the first part is a
+The acceleration goes on a straight line from what it is to one that opposes the motion, stays, and goes back to zero
+on a straight line. A ball is convex, so the acceleration never leaves its limit. The speed during the first part is a
 quadratic Bezier curve and stays below the largest norm of its three control points; the second part is a straight line
 in space. So whole stops are checked by looking at a few points, without sampling.
 

@@ -1,8 +1,8 @@
 """Forward and inverse kinematics of the known arms, quick enough for every control cycle (pinocchio).
 
-Damped least squares after Nakamura and Hanafusa (1986), the damping growing as the smallest singular value falls (Chiaverini
-1997). Lengths are metres and angles radians in one Jacobian, as is: a singular value of 0.02 is 2 cm/s or 0.02 rad/s of
-the end effector for 1 rad/s of the joints.
+Damped least squares after Nakamura and Hanafusa (1986), the damping growing as the smallest singular value falls
+(Chiaverini 1997). Lengths are metres and angles radians in one Jacobian, as is: a singular value of 0.02 is 2 cm/s or
+0.02 rad/s of the end effector for 1 rad/s of the joints.
 """
 
 from __future__ import annotations

@@ -72,7 +72,7 @@ def _moved(x: float, y: float, z: float) -> Floats:
 
 
 def _standard_dh(rows: Iterable[tuple[float, float, float]]) -> tuple[tuple[Floats, ...], Floats]:
-    """Placements and flange of standard DH rows (a, d, alpha): turn about z, then d along z, a along x, alpha about x."""
+    """Placements and flange of standard DH rows (a, d, alpha): turn about z, d along z, a along x, alpha about x."""
     placements = [np.eye(4)]
     for a, d, alpha in rows:
         placements.append(_moved(a, 0.0, d) @ _about_x(alpha))
@@ -234,9 +234,9 @@ def _rpy(x: float, y: float, z: float, roll: float, pitch: float, yaw: float) ->
 def _so101() -> ArmModel:
     """SO-101 follower: five joints; the gripper is no part of the chain and its frame is the flange.
 
-    Nominal: placements of the public URDF (zero in the middle of every joint's range). The arm is printed and its servos
-    are zeroed by hand, so its calibration decides; expect millimetres to a centimetre of error without one. Speed is
-    that of the STS3215 servo without load at 7.4 V (about 4.7 rad/s); acceleration and jerk are chosen, the servo's
+    Nominal: placements of the public URDF (zero in the middle of every joint's range). The arm is printed and its
+    servos are zeroed by hand, so its calibration decides; expect millimetres to a centimetre of error without one. Speed
+    is that of the STS3215 servo without load at 7.4 V (about 4.7 rad/s); acceleration and jerk are chosen, the servo's
     data sheet names none.
     """
     placements = (

@@ -20,18 +20,37 @@ class Region:
 
     Keep-outs grow as boxes, not with rounded edges: a little too careful at edges and corners.
 
+    Args:
+        limits: of the rig; inset_m: how much farther than they say from walls and keep-outs.
+
     Attributes:
         low, high: corners of the box that is left.
         keep_outs: boxes to stay out of, grown.
     """
 
-    def __init__(self, limits: Limits) -> None:
-        r = limits.tool_radius_m
+    def __init__(self, limits: Limits, inset_m: float = 0.0) -> None:
+        r = limits.tool_radius_m + inset_m
         self.low, self.high = _vector(limits.workspace_m[0] + r), _vector(limits.workspace_m[1] - r)
         self.keep_outs: tuple[Box, ...] = tuple(
             (_vector(box[0] - r), _vector(box[1] + r)) for box in limits.keep_outs_m
         )
         self.margin_m = limits.margin_m
+        self._walls = (self.low, self.high)
+
+    def restore(self) -> None:
+        """Put the walls back where the limits have them."""
+        self.low, self.high = self._walls
+
+    def widen(self, p: Vector) -> None:
+        """Move the walls so that a point is inside: an arm that stands a little outside can then move inwards only."""
+        (a, b, c), (d, e, f) = self._walls
+        self.low = (min(a, p[0]), min(b, p[1]), min(c, p[2]))
+        self.high = (max(d, p[0]), max(e, p[1]), max(f, p[2]))
+
+    def narrow(self, p: Vector) -> None:
+        """Take moved walls back as far as a point allows that is inside them."""
+        if (self.low, self.high) != self._walls:
+            self.widen(p)
 
     def inside(self, p: Vector, slack: float = SLACK_M) -> bool:
         """Whether a point is inside the walls."""

@@ -170,10 +170,13 @@ def check_target(
     Args:
         target: (7,) xyz [m] + quaternion wxyz of the end effector in the base frame.
         gripper: opening 0..1, or None to leave it.
-        observed_s: when that was seen on which the target is based; now_s: both monotonic [s].
+        observed_s: when that was seen on which the target is based, monotonic [s].
+        now_s: monotonic [s].
         last_target: (7,) last accepted target, or the measured pose: steps and paths are measured from there.
-        limits, rules: of the rig.
-        kinematics, q: the arm's model and its joint positions, to check that it gets there.
+        limits: of the rig.
+        rules: how strict; None: the defaults.
+        kinematics: the arm's model, to check that it gets there, or None.
+        q: (J,) where it is [rad], or None.
 
     Returns:
         accepted, clamped (moved to the workspace's wall; `target` is what will be followed), or rejected with a code:
@@ -217,7 +220,8 @@ def capped(limits: Limits, *, simulated: bool = False) -> Limits:
     """Return the limits unchanged when a real arm may have them.
 
     Args:
-        limits: of the rig; simulated: nothing real moves, so everything is allowed.
+        limits: of the rig.
+        simulated: nothing real moves, so everything is allowed.
 
     Raises:
         ConfigError: a limit is above the built-in cap.

@@ -1,0 +1,239 @@
+"""Joint setpoints that keep the joints' own limits, for devices that take joints.
+
+Inverse kinematics turns the Cartesian motion into joint positions. These are taken when their differences (speed,
+acceleration, jerk, as they go on the wire) keep the limits, and when a stop of all joints from there keeps the limits
+of position and leaves the end effector inside the region. Else that stop goes on which was found the cycle before, and
+Cartesian motion begins anew where the arm came to rest, slower. Before it comes to that, motion slows down as joints
+come near their limits or the arm near a singularity.
+
+Why a stop joins the past without a jump: the parabola through the last three setpoints has their differences as its
+acceleration, so history followed by a jerk-limited stop is one curve with limited jerk, and so are its differences.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cascade.contracts import ConfigError, JointLimits, Limits
+from cascade.contracts.driver import DriverInfo
+from robot_io.process.braking import Vector
+from robot_io.process.kinematics import SIGMA_DAMPED, Kinematics
+from robot_io.process.mover import Mover, Pose
+from robot_io.process.poses import pose_of
+from robot_io.process.quaternions import Quaternion
+from robot_io.process.region import Region
+
+Floats = NDArray[np.float64]
+
+_NEAR, _FAR = 0.75, 0.5  # shares of a joint limit at which motion slows down, and recovers
+_SLOWER, _FASTER, _SLOWEST = 0.85, 1.02, 0.05
+_LAG_M, _LAG_RAD = 0.005, 0.1
+_STILL_RAD = 1e-8
+_LOOKS = (0.35, 0.7, 1.0)  # shares of a stop at which the place of the end effector is looked at
+
+
+def joint_limits(limits: Limits, info: DriverInfo) -> JointLimits:
+    """Limits of the joints: those of the rig or the vendor's with a margin, and never looser than the vendor's.
+
+    Raises:
+        ConfigError: the rig limits another number of joints than the device has.
+    """
+    vendor = info.joint_limits
+    if limits.joints is None:
+        return vendor.tightened()
+    own = limits.joints
+    if len(own.lower_rad) != len(vendor.lower_rad):
+        raise ConfigError(
+            f"limits.joints: expected {len(vendor.lower_rad)} joints, found {len(own.lower_rad)}.",
+            f"State one limit for each of: {', '.join(info.joint_names)}.",
+        )
+    return JointLimits(
+        lower_rad=np.maximum(own.lower_rad, vendor.lower_rad),
+        upper_rad=np.minimum(own.upper_rad, vendor.upper_rad),
+        max_speed_rad_s=np.minimum(own.max_speed_rad_s, vendor.max_speed_rad_s),
+        max_acceleration_rad_s2=np.minimum(own.max_acceleration_rad_s2, vendor.max_acceleration_rad_s2),
+        max_jerk_rad_s3=np.minimum(own.max_jerk_rad_s3, vendor.max_jerk_rad_s3),
+    )
+
+
+class JointLimiter:
+    """The joints on their way: `reset`, then one `step` per cycle.
+
+    Attributes:
+        q: (J,) last setpoint [rad].
+        position, orientation: of the end effector there.
+    """
+
+    def __init__(self, bounds: JointLimits, kinematics: Kinematics, region: Region, period_s: float) -> None:
+        import ruckig
+
+        count = kinematics.joints
+        if len(bounds.lower_rad) != count:
+            raise ConfigError(f"joint limits: the model has {count} joints, the device {len(bounds.lower_rad)}.")
+        self._bounds, self._kinematics, self.region, self._period_s = bounds, kinematics, region, period_s
+        self._most = np.stack([bounds.max_speed_rad_s, bounds.max_acceleration_rad_s2, bounds.max_jerk_rad_s3])
+        self._ruckig = ruckig.Ruckig(count)
+        self._working = (ruckig.Result.Working, ruckig.Result.Finished)
+        self._input = ruckig.InputParameter(count)
+        self._input.control_interface = ruckig.ControlInterface.Velocity
+        self._input.synchronization = ruckig.Synchronization.No
+        self._input.target_velocity = [0.0] * count
+        self._input.max_velocity = bounds.max_speed_rad_s.tolist()
+        self._input.max_acceleration = bounds.max_acceleration_rad_s2.tolist()
+        self._input.max_jerk = bounds.max_jerk_rad_s3.tolist()
+        self._trajectory, self._stop = ruckig.Trajectory(count), ruckig.Trajectory(count)
+        self.reset(kinematics.arm.rest_q)
+
+    def reset(self, q: Floats) -> Floats:
+        """Begin at rest at joint positions (J,); return the pose (4, 4) there.
+
+        Joints outside their limits stay where they are; they can then move inwards only.
+        """
+        self.q = np.array(q, dtype=np.float64)
+        self._differences = np.zeros((3, len(self.q)))  # speed, acceleration, jerk
+        self._low, self._high = self._bounds.lower_rad, self._bounds.upper_rad
+        self._free_ends()
+        self._stopping = False
+        self._stop_s: float | None = None  # time since a known stop began; None: at rest
+        self.slow = 1.0
+        return self._look()
+
+    def _free_ends(self) -> None:
+        self._low = np.minimum(self._bounds.lower_rad, self.q)
+        self._high = np.maximum(self._bounds.upper_rad, self.q)
+        self._low_list, self._high_list = self._low.tolist(), self._high.tolist()
+        self._outside = bool((self._low < self._bounds.lower_rad).any() or (self._high > self._bounds.upper_rad).any())
+        self._solving = JointLimits(
+            lower_rad=self._low,
+            upper_rad=self._high,
+            max_speed_rad_s=self._bounds.max_speed_rad_s,
+            max_acceleration_rad_s2=self._bounds.max_acceleration_rad_s2,
+            max_jerk_rad_s3=self._bounds.max_jerk_rad_s3,
+        )
+
+    def _look(self) -> Floats:
+        T = self._kinematics.forward(self.q)
+        x, y, z, qw, qx, qy, qz = pose_of(T).tolist()
+        self.position: Vector = (x, y, z)
+        self.orientation: Quaternion = (qw, qx, qy, qz)
+        return T
+
+    def step(self, mover: Mover, goal: Pose | None, scale: float) -> tuple[tuple[str, ...], Floats]:
+        """Go on by one period; return what held the motion back, and the joint positions (J,)."""
+        if self._stopping:
+            self._brake(mover)
+            return ("joints",), self.q
+        held = mover.step(goal, scale, self.slow)
+        wanted = self._kinematics.solve_step(self.q, _matrix(mover), self._period_s, self._solving)[0]
+        error = self._kinematics.error[3:]
+        if mover.still and float(np.abs(wanted - self.q).max()) < _STILL_RAD:
+            wanted = self.q
+            if not self._differences.any():
+                return held, self.q
+        sigma = self._kinematics.sigma
+        if sigma < SIGMA_DAMPED:
+            held, self.slow = (*held, "singular"), min(self.slow, max(sigma / SIGMA_DAMPED, 0.1))
+        refusal = self._refusal(wanted, mover.place.x)
+        if not refusal and self._kinematics.tracks_rotation and float(error @ error) > _LAG_RAD**2:
+            refusal = "reach"
+        if refusal:
+            self._stopping, self.slow = True, max(self.slow / 2, _SLOWEST)
+            self._brake(mover)
+            return (*held, refusal), self.q
+        return held, self.q
+
+    def _refusal(self, wanted: Floats, place: Vector) -> str:
+        """Take the joint positions, or say why not."""
+        period = self._period_s
+        speed = (wanted - self.q) / period
+        acceleration = (speed - self._differences[0]) / period
+        differences = np.stack([speed, acceleration, (acceleration - self._differences[1]) / period])
+        nearest = float((np.abs(differences) / self._most).max())
+        if nearest > 1.0:
+            return "joints"
+        speed_now = speed + acceleration * (period / 2)  # of the parabola through the last three setpoints, at its end
+        rising = acceleration * np.abs(acceleration) / (2 * self._most[2])
+        if bool((np.abs(speed_now + rising) > self._most[0]).any()):
+            return "joints"
+        given = self._input
+        given.current_position, given.current_velocity = wanted.tolist(), speed_now.tolist()
+        given.current_acceleration = acceleration.tolist()
+        try:
+            if self._ruckig.calculate(given, self._trajectory) not in self._working:
+                return "joints"
+        except RuntimeError:  # rounding
+            return "joints"
+        for bound, low, high in zip(self._trajectory.position_extrema, self._low_list, self._high_list, strict=True):
+            if bound.min < low - 1e-9 or bound.max > high + 1e-9:
+                return "joints"
+        position = self._kinematics.position(wanted).tolist()
+        if math.dist(position, place) > _LAG_M:
+            return "reach"
+        if not self._stays_inside(position):
+            return "region"
+        self._take(wanted, differences, nearest)
+        return ""
+
+    def _stays_inside(self, position: list[float]) -> bool:
+        allows = self.region.allows
+        if not allows((position[0], position[1], position[2])):
+            return False
+        if self.region.distance_m((position[0], position[1], position[2])) > 0.3:
+            return True  # no stop goes as far
+        for share in _LOOKS:
+            q = self._trajectory.at_time(share * self._trajectory.duration)[0]
+            x, y, z = self._kinematics.position(np.array(q)).tolist()
+            if not allows((x, y, z)):
+                return False
+        return True
+
+    def _take(self, q: Floats, differences: Floats, nearest: float) -> None:
+        self.q, self._differences = q, differences
+        self._trajectory, self._stop = self._stop, self._trajectory
+        self._stop_s = 0.0
+        if nearest > _NEAR:
+            self.slow = max(self.slow * _SLOWER, _SLOWEST)
+        elif nearest < _FAR:
+            self.slow = min(self.slow * _FASTER, 1.0)
+        self._look()
+        self._narrow()
+
+    def _narrow(self) -> None:
+        if self._outside:
+            self._free_ends()
+
+    def _brake(self, mover: Mover) -> None:
+        """Go on with the stop that is known to be safe; at rest, Cartesian motion begins anew from here."""
+        before, done = self.q, self._stop_s is None
+        if self._stop_s is not None:
+            self._stop_s += self._period_s
+            duration = self._stop.duration
+            self.q = np.array(self._stop.at_time(min(self._stop_s, duration))[0])
+            if self._stop_s >= duration:
+                self._stop_s = None
+        speed = (self.q - before) / self._period_s
+        acceleration = (speed - self._differences[0]) / self._period_s
+        jerk = (acceleration - self._differences[1]) / self._period_s
+        self._differences = np.stack([speed, acceleration, jerk])
+        self._look()
+        self._narrow()
+        if done:
+            mover.reset(self.position, self.orientation)
+            if not self._differences.any():
+                self._stopping = False
+
+
+def _matrix(mover: Mover) -> Floats:
+    w, x, y, z = mover.orientation
+    px, py, pz = mover.place.x
+    return np.array(
+        [
+            [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y), px],
+            [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x), py],
+            [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y), pz],
+            [0.0, 0.0, 0.0, 1.0],
+        ]
+    )
