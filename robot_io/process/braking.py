@@ -2,7 +2,7 @@
 
 The acceleration goes on a straight line from what it is to one that opposes the motion, stays, and goes back to zero
 on a straight line. A ball is convex, so the acceleration never leaves its limit. The speed during the first part is a
-quadratic Bezier curve and stays below the largest norm of its three control points; the second part is a straight line
+quadratic Bezier curve and stays below the largest norm of its control points; the second part is a straight line
 in space. So whole stops are checked by looking at a few points, without sampling.
 
 Plain floats instead of arrays: for three numbers they are several times quicker.
@@ -63,13 +63,25 @@ class Stop:
         self._j3 = scaled(a1, -1 / fall) if fall > 0 else ZERO
         middle = add(v, a, t1 / 2)
         self._v1 = v1 = add(middle, a1, t1 / 2)
-        self.peak = max(norm(v), norm(middle), norm(v1))
+        self.peak = self._bound(v1)
         second = add(p, v, t1 / 3)
         third = add(second, middle, t1 / 3)
         fourth = add(third, v1, t1 / 3)
         self.bend = (p, second, third, fourth)
         # v1 = -a1 * (hold + fall / 2): the rest of the way, integrated.
         self.end = add(add(fourth, v1, hold + fall), a1, hold * hold / 2 + hold * fall + fall * fall / 3)
+
+    def _bound(self, v1: Vector) -> float:
+        """Bound of the speed: control points of the curve, cut where the acceleration is smallest to be close."""
+        v, a, j, t1 = self._v0, self._a0, self._j1, self._t1
+        square = j[0] * j[0] + j[1] * j[1] + j[2] * j[2]
+        cut = -(a[0] * j[0] + a[1] * j[1] + a[2] * j[2]) / square if square > 0 else 0.0
+        if not 0 < cut < t1:
+            return max(norm(v), norm(add(v, a, t1 / 2)), norm(v1))
+        smallest = add(a, j, cut)
+        first = add(v, a, cut / 2)
+        there = add(first, smallest, cut / 2)
+        return max(norm(v), norm(first), norm(there), norm(add(there, smallest, (t1 - cut) / 2)), norm(v1))
 
     def at(self, t: float) -> tuple[Vector, Vector, Vector]:
         """Position, velocity and acceleration after t seconds; exactly at rest after `duration`."""

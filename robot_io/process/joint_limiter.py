@@ -99,6 +99,7 @@ class JointLimiter:
         self._stopping = False
         self._stop_s: float | None = None  # time since a known stop began; None: at rest
         self.slow = 1.0
+        self.orientation: Quaternion = (1.0, 0.0, 0.0, 0.0)
         return self._look()
 
     def _free_ends(self) -> None:
@@ -118,7 +119,9 @@ class JointLimiter:
         T = self._kinematics.forward(self.q)
         x, y, z, qw, qx, qy, qz = pose_of(T).tolist()
         self.position: Vector = (x, y, z)
-        self.orientation: Quaternion = (qw, qx, qy, qz)
+        before = self.orientation
+        flip = -1.0 if qw * before[0] + qx * before[1] + qy * before[2] + qz * before[3] < 0 else 1.0
+        self.orientation = (qw * flip, qx * flip, qy * flip, qz * flip)
         return T
 
     def step(self, mover: Mover, goal: Pose | None, scale: float) -> tuple[tuple[str, ...], Floats]:

@@ -140,10 +140,11 @@ class Kinematics:
         A.flat[::4] += damping
         _, solved, _ = self._dposv(A, np.column_stack([self.error[:3], Jp]))
         dq: Floats = Jp.T @ solved[:, 0]
-        N = -Jp.T @ solved[:, 1:]
+        N: Floats = -Jp.T @ solved[:, 1:]
         N.flat[:: len(N) + 1] += 1.0
         turned = self._least(Jr @ N, self.error[3:] - Jr @ dq, 1e-3)
-        return dq + N @ turned
+        step: Floats = dq + N @ turned
+        return step
 
     def reachable(
         self, T: Floats, q_seed: Floats, joint_limits: JointLimits | None = None, *, restarts: int = 3

@@ -83,8 +83,7 @@ class Limiter:
         """
         if self._joints is not None:
             T_base_ee = self._joints.reset(q)
-        pose = pose_of(T_base_ee)
-        position, orientation = _split(pose)
+        position, orientation = _split(pose_of(T_base_ee))
         region, moving = self._region, self._mover.region
         region.restore()
         moving.restore()

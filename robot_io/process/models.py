@@ -131,15 +131,15 @@ def _ur(name: str, lengths: tuple[float, float, float, float, float, float], spe
 
 
 def _ur3e() -> ArmModel:
-    return _ur("ur3e", (0.15185, -0.24355, -0.2132, 0.13105, 0.08535, 0.0921), [180] * 3 + [360] * 3)
+    return _ur("ur3e", (0.15185, -0.24355, -0.2132, 0.13105, 0.08535, 0.0921), [180.0] * 3 + [360.0] * 3)
 
 
 def _ur5e() -> ArmModel:
-    return _ur("ur5e", (0.1625, -0.425, -0.3922, 0.1333, 0.0997, 0.0996), [180] * 6)
+    return _ur("ur5e", (0.1625, -0.425, -0.3922, 0.1333, 0.0997, 0.0996), [180.0] * 6)
 
 
 def _ur10e() -> ArmModel:
-    return _ur("ur10e", (0.1807, -0.6127, -0.57155, 0.17415, 0.11985, 0.11655), [120] * 2 + [180] * 4)
+    return _ur("ur10e", (0.1807, -0.6127, -0.57155, 0.17415, 0.11985, 0.11655), [120.0] * 2 + [180.0] * 4)
 
 
 _XARM_SPEED, _XARM_ACCELERATION, _XARM_JERK = math.pi, 20.0, 500.0
@@ -235,8 +235,8 @@ def _so101() -> ArmModel:
     """SO-101 follower: five joints; the gripper is no part of the chain and its frame is the flange.
 
     Nominal: placements of the public URDF (zero in the middle of every joint's range). The arm is printed and its
-    servos are zeroed by hand, so its calibration decides; expect millimetres to a centimetre of error without one. Speed
-    is that of the STS3215 servo without load at 7.4 V (about 4.7 rad/s); acceleration and jerk are chosen, the servo's
+    servos are zeroed by hand, so its calibration decides; expect millimetres to a centimetre of error without one.
+    Speed is that of the STS3215 servo without load at 7.4 V (about 4.7 rad/s); acceleration and jerk are chosen, its
     data sheet names none.
     """
     placements = (
