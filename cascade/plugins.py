@@ -35,6 +35,7 @@ GROUPS: Mapping[str, str] = {
     "rig": "cascade.rigs",
     "arm": "cascade.arms",
     "camera": "cascade.cameras",
+    "calibrator": "cascade.calibrators",
     "demonstrator": "cascade.demonstrators",
     "trainer": "cascade.trainers",
     "scorer": "cascade.scorers",

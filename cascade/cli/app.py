@@ -25,6 +25,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "train": ("cascade.cli.train", "app", "Train the weights of a stage from recorded data."),
     "cameras": ("cascade.cli.cameras", "app", "List cameras and show what they see."),
     "drivers": ("cascade.cli.drivers", "app", "List arm drivers, test a rig's arm, clear its fault."),
+    "calibrate": ("cascade.cli.calibrate", "app", "Print the board, calibrate a lens, a camera's place, its delay."),
     "doctor": ("cascade.cli.doctor", "doctor", "Check whether this machine is fit to run."),
     "plugins": ("cascade.cli.plugins", "plugins", "List planners, extractors, rigs and their state."),
     "config": ("cascade.cli.config", "app", "Show, check and describe configurations."),

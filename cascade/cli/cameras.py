@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from cascade.contracts import Camera, CameraImage
+    from cascade.contracts import Camera, CameraImage, Rig
 
 app = typer.Typer(help="Which cameras are there, and what they see.", no_args_is_help=True)
 
@@ -109,6 +109,25 @@ def _found() -> list[dict[str, str]]:
 
 def _open(stack: ExitStack, name: str, camera: str | None, task: str, settings: list[str]) -> Camera:
     """Open one camera, of a kind or of a rig; a real rig's arm stays unconnected."""
+    device, rig = find_camera(name, camera, settings)
+    if rig is not None and rig.monitor is not None:  # simulated: there is nothing to see before a scene is built
+        stack.enter_context(rig)
+        rig.reset(task=task, seed=0)
+        return device
+    return stack.enter_context(device)
+
+
+def find_camera(name: str, camera: str | None, settings: list[str]) -> tuple[Camera, Rig | None]:
+    """Return a camera, and the rig it belongs to, both closed.
+
+    Args:
+        name: a kind of camera, or the name or path of a rig.
+        camera: which camera of the rig; None: the first.
+        settings: options of the camera or rig as `key=value`.
+
+    Raises:
+        ConfigError: there is no such kind, rig or camera.
+    """
     from cascade.config import Loaded, load_rig, override
     from cascade.contracts.errors import ConfigError, did_you_mean
     from cascade.plugins import build_plugin, list_plugins
@@ -116,23 +135,19 @@ def _open(stack: ExitStack, name: str, camera: str | None, task: str, settings: 
     kinds = {info.name for info in list_plugins("camera")}
     if name in kinds:
         options = override(Loaded({}), settings).values
-        built: Camera = stack.enter_context(build_plugin("camera", name, options))
-        return built
+        built: Camera = build_plugin("camera", name, options)
+        return built, None
     try:
         config = load_rig(name, [text if text.startswith("options.") else f"options.{text}" for text in settings])
     except ConfigError as error:
         if name.endswith((".yaml", ".yml")) or "expected" not in error.problem:
             raise
         raise ConfigError(f"{name!r}: expected a kind of camera or a rig.", did_you_mean(name, kinds)) from error
-    rig = build_plugin("rig", config.plugin, config.options)
+    rig: Rig = build_plugin("rig", config.plugin, config.options)
     if camera is not None and camera not in rig.cameras:
         raise ConfigError(f"camera {camera!r}: not on rig {rig.name!r}.", did_you_mean(camera, rig.cameras))
     chosen: Camera = rig.cameras[camera] if camera is not None else next(iter(rig.cameras.values()))
-    if rig.monitor is not None:  # simulated: there is nothing to see before a scene is built
-        stack.enter_context(rig)
-        rig.reset(task=task, seed=0)
-        return chosen
-    return stack.enter_context(chosen)
+    return chosen, rig
 
 
 def _watch(device: Camera, seconds: float) -> Exception | None:

@@ -14,6 +14,9 @@ from robot_io.calibration.files import from_opencv, to_opencv
 
 Floats = NDArray[np.float64]
 LEAST_VIEWS = 6
+TILT = "Tilt the board by 20 to 40 degrees: from straight ahead, focal length and distance look the same."
+LEAST_TILTED = 3  # views
+LEAST_PERSPECTIVE = 0.03  # by how much one side of the board must look larger than the other
 LEAST_COVER = 0.3  # share of the picture that the corners of all views together must span
 MOST_DOUBT = 0.01  # standard deviation of the focal length over the focal length
 
@@ -48,6 +51,7 @@ def estimate(detections: Sequence[Detection], size_px: tuple[int, int]) -> Intri
     if len(detections) < LEAST_VIEWS:
         raise DataError(f"camera: expected {LEAST_VIEWS} views or more, found {len(detections)}.", "Take more.")
     check_cover(detections, size_px)
+    check_tilt(detections)
     objects = [each.points_m.astype(np.float32) for each in detections]
     pixels = [each.pixels.astype(np.float32) for each in detections]
     solved = cv2.calibrateCameraExtended(objects, pixels, size_px, None, None)
@@ -55,8 +59,7 @@ def estimate(detections: Sequence[Detection], size_px: tuple[int, int]) -> Intri
     doubt = float(np.max(np.asarray(deviations).ravel()[:2] / K[[0, 1], [0, 1]]))
     if doubt > MOST_DOUBT:
         raise DataError(
-            f"camera: expected the focal length to within {MOST_DOUBT:.0%}, the views tell it to {doubt:.1%}.",
-            "Tilt the board by 20 to 40 degrees: from straight ahead, focal length and distance look the same.",
+            f"camera: expected the focal length to within {MOST_DOUBT:.0%}, the views tell it to {doubt:.1%}.", TILT
         )
     errors = [
         _rms(cv2.projectPoints(each.points_m, r, t, K, distortion)[0].reshape(-1, 2) - each.pixels)
@@ -117,6 +120,21 @@ def check_cover(detections: Sequence[Detection], size_px: tuple[int, int]) -> No
             f"camera: expected corners over {LEAST_COVER:.0%} of the picture, found {np.prod(spans):.0%}.",
             "Show the board near every edge of the picture too.",
         )
+
+
+def check_tilt(detections: Sequence[Detection]) -> None:
+    """Raise DataError unless the board is tilted in several views; its perspective tells, whatever the lens."""
+    import cv2
+
+    tilted = 0
+    for each in detections:
+        flat = each.points_m[:, :2] - each.points_m[:, :2].mean(axis=0)
+        homography = cv2.findHomography(flat, each.pixels)[0]
+        if homography is not None:
+            slope = np.linalg.norm(homography[2, :2] / homography[2, 2])
+            tilted += bool(slope * np.linalg.norm(np.ptp(flat, axis=0)) > LEAST_PERSPECTIVE)
+    if tilted < LEAST_TILTED:
+        raise DataError(f"camera: expected the board tilted in {LEAST_TILTED} views or more, it is in {tilted}.", TILT)
 
 
 def _rms(errors: Floats) -> float:
