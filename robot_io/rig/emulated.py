@@ -8,7 +8,10 @@ import signal
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from multiprocessing.connection import Connection
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from cascade.contracts import ConfigError, DeviceError
@@ -37,7 +40,7 @@ def emulation_of(name: str) -> Emulation:
     if name in ("xarm6", "xarm7"):
         return Emulation({"host": "127.0.0.1", "port": 502}, lambda: _xarm(name))
     if name == "so101":
-        return Emulation({"port": "/dev/null"}, _so101)
+        return Emulation({"port": "/dev/null", "calibration": "/dev/null"}, _so101)
     known = ("ur3e", "ur5e", "ur10e", "xarm6", "xarm7", "so101")
     raise ConfigError(f"loopback {name!r}: no emulated controller has that name.", did_you_mean(name, known))
 
@@ -75,9 +78,41 @@ def _so101() -> Iterator[Mapping[str, Any]]:
     with interrupts_held():
         bus.start()
     try:
-        yield {"port": bus.address}
+        with TemporaryDirectory(prefix="so101-") as folder:
+            path = Path(folder) / "so101.yaml"
+            _nominal_calibration(path)
+            yield {"port": bus.address, "calibration": str(path)}
     finally:
         bus.close()
+
+
+def _nominal_calibration(path: Path) -> None:
+    """Write what a calibration of the emulated servos would find."""
+    from robot_io.arms.feetech_calibration_file import (
+        GripperCalibration,
+        JointCalibration,
+        ServoCalibration,
+        save_calibration,
+    )
+    from robot_io.loopback.servo_bus import SO101_SERVOS
+    from robot_io.process.models import arm_model
+
+    *joints, gripper = SO101_SERVOS
+    found = {
+        name: JointCalibration(
+            id=servo.id,
+            offset_ticks=0,
+            zero_ticks=2048.0,
+            lower_ticks=round(servo.lower_stop),
+            upper_ticks=round(servo.upper_stop),
+        )
+        for name, servo in zip(arm_model("so101").joint_names, joints, strict=True)
+    }
+    fingers = GripperCalibration(
+        id=gripper.id, offset_ticks=0, closed_ticks=round(gripper.lower_stop), open_ticks=round(gripper.upper_stop)
+    )
+    calibration = ServoCalibration(model="so101", date=datetime.now(UTC), joints=found, gripper=fingers)
+    save_calibration(path, calibration)
 
 
 @contextmanager

@@ -149,7 +149,8 @@ class OneArmRig:
             return None
         home = self._options.home
         way = "" if home is None else f"to its home at {_point(home.xyz_m)} m, in a straight line"
-        address = self._info.address or "not known"
+        given = self._options.arm.options
+        address = self._info.address or str(given.get("host") or given.get("port") or "not known")
         return Hardware(arm=f"{self._info.name} {self._info.model}", address=address, home=way)
 
     def permit_motion(self) -> None:
