@@ -9,19 +9,17 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
 
-from cascade.contracts import JointLimits, PluginConfig
+from cascade.contracts import JointLimits
 from cascade.contracts.errors import DeviceError
 from robot_io.arms import feetech_registers as reg
 from robot_io.arms.driver import DeviceFault, DriverInfo, Reading, Takes
 from robot_io.arms.feetech_bus import FeetechBus
 from robot_io.arms.feetech_calibration_file import ServoCalibration, load_calibration
+from robot_io.arms.feetech_config import FeetechConfig
 from robot_io.arms.feetech_gripper import GripperGuard
 from robot_io.arms.feetech_identity import check_identity
 from robot_io.arms.feetech_watch import ServoWatch
@@ -29,33 +27,10 @@ from robot_io.process.models import arm_model
 
 Floats = NDArray[np.float64]
 
-FOLDED_Q = (0.0, -1.62, 1.5, 0.87, 0.0)
 _FULL_ACCELERATION = 254
 _AT_REST_TICKS = 40
 _RANGE_SLACK_TICKS = 60
 _PACE_S = 0.02
-
-
-class FeetechConfig(PluginConfig):
-    """Options of the Feetech driver."""
-
-    port: str = Field(description="Serial port of the arm, best one of /dev/serial/by-id/.")
-    model: Literal["so101", "so100"] = Field("so101", description="Which arm it is.")
-    calibration: Path = Field(description="Calibration file of this very arm (cascade calibrate servos).")
-    rate_hz: float = Field(100.0, ge=50.0, le=100.0, description="Setpoints per second.")
-    baud_hz: int = Field(1_000_000, gt=0, description="Speed of the bus [bit/s].")
-    bus_budget_s: float = Field(0.05, gt=0.0, le=2.0, description="Silence after which a servo counts as dead [s].")
-    rest_q_rad: tuple[float, float, float, float, float] = Field(
-        FOLDED_Q, description="Pose in which torque may be taken off without a fall [rad]."
-    )
-    rest_speed_rad_s: float = Field(0.5, gt=0.0, le=1.0, description="Speed on the way to rest [rad/s].")
-    torque_share: float = Field(0.9, gt=0.1, le=1.0, description="Torque limit of the joints, share of the full one.")
-    reduced_share: float = Field(0.5, gt=0.1, le=1.0, description="Of that, what a joint in trouble keeps.")
-    gripper_torque_share: float = Field(0.5, gt=0.05, le=1.0, description="Torque limit of the gripper.")
-    gripper_hold_share: float = Field(0.2, gt=0.02, le=1.0, description="Torque limit while it holds something.")
-    gripper_current_a: float = Field(0.5, gt=0.0, le=3.0, description="Current that counts as holding [A].")
-    max_temperature_c: float = Field(65.0, gt=30.0, le=70.0, description="Hotter than this is a fault [°C].")
-    min_voltage_v: float = Field(4.5, gt=3.0, le=12.0, description="A lower supply is a fault [V].")
 
 
 class FeetechDriver:

@@ -17,7 +17,6 @@ from cascade.contracts import PluginConfig
 from cascade.contracts.errors import DataError, DeviceError
 from robot_io.arms.feetech_registers import TICKS_PER_RAD, TICKS_PER_TURN
 
-SCHEMA_VERSION = 1
 _LAST_TICK = TICKS_PER_TURN - 1
 
 
@@ -87,7 +86,7 @@ class GripperCalibration(PluginConfig):
 class ServoCalibration(PluginConfig):
     """One arm."""
 
-    schema_version: Literal[1] = SCHEMA_VERSION
+    schema_version: Literal[1] = 1
     model: str = Field(description="Arm it holds for, such as 'so101'.")
     date: datetime = Field(description="When it was measured, with time zone.")
     joints: dict[str, JointCalibration] = Field(description="By joint name, in order from the base.")

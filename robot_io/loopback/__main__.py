@@ -13,6 +13,8 @@ LOOPBACKS = {
     "xarm7": "robot_io.loopback.xarm:serve",
     "fr3": "robot_io.loopback.franka:serve",
     "robotiq": "robot_io.loopback.robotiq:serve",
+    "so101": "robot_io.loopback.servo_bus_serve:serve",
+    "dynamixel": "robot_io.loopback.servo_bus_serve:serve",
 }
 """Name -> `module:function`, a function `(name, arguments) -> exit code` that serves until Ctrl-C."""
 

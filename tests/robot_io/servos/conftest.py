@@ -7,13 +7,14 @@ from typing import Any
 
 import pytest
 
-from robot_io.arms.feetech import FeetechConfig, FeetechDriver
+from robot_io.arms.feetech import FeetechDriver
 from robot_io.arms.feetech_calibration_file import (
     GripperCalibration,
     JointCalibration,
     ServoCalibration,
     save_calibration,
 )
+from robot_io.arms.feetech_config import FeetechConfig
 from robot_io.loopback.servo_bus import SO101_SERVOS, ServoBus
 
 JOINTS = ("shoulder_pan", "shoulder_lift", "elbow_flex", "wrist_flex", "wrist_roll")
