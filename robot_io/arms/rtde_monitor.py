@@ -201,7 +201,7 @@ class RTDEMonitor:
 
     def _first(self, deadline: float) -> Sample:
         while True:
-            self._take_latest()
+            self._take_latest(time.monotonic())
             if self._latest is not None:
                 self._need().setblocking(False)
                 return self._latest
@@ -221,7 +221,7 @@ class RTDEMonitor:
         del self._received[:position]
         return found
 
-    def _take_latest(self) -> bool:
+    def _take_latest(self, now_s: float) -> bool:
         """Decode the newest whole data package, drop the ones before it; return whether there was one."""
         newest, position = -1, 0
         while len(self._received) - position >= 3:
@@ -237,7 +237,7 @@ class RTDEMonitor:
             values = _PACKAGE.unpack_from(self._received, newest)
             self._latest = Sample(
                 t_dev_s=values[1],
-                t_host_s=time.monotonic(),
+                t_host_s=now_s,
                 q=np.array(values[2:8]),
                 qd=np.array(values[8:14]),
                 tcp_pose=np.array(values[14:20]),
@@ -256,7 +256,8 @@ class RTDEMonitor:
         Raises:
             DeviceError: the controller closed the connection, or sent nothing for longer than `silence_s`.
         """
-        connection = self._need()
+        # The clock first: a reader that is held up between receiving and looking at the clock sees no silence.
+        connection, now_s = self._need(), time.monotonic()
         try:
             # Everything that waits is taken, so that a reader that was held up does not read the past.
             while True:
@@ -275,14 +276,14 @@ class RTDEMonitor:
                 "Check cable and controller, then connect again.",
             ) from error
         try:
-            self._take_latest()
+            self._take_latest(now_s)
         except ConnectionError as error:
             self.close()
             raise DeviceError(f"{self.host}: expected RTDE, found {error}.", "Connect again.") from error
         latest = self._latest
         if latest is None:
             raise DeviceError(f"{self.host}: no state was ever received.", "Connect again.")
-        silence_s = time.monotonic() - latest.t_host_s
+        silence_s = now_s - latest.t_host_s
         if silence_s > self._silence_s:
             raise DeviceError(
                 f"{self.host}: the controller was silent for {silence_s * 1e3:.0f} ms.",

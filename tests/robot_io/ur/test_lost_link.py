@@ -34,11 +34,12 @@ class Streaming:
 
     def next(self, key: str) -> dict[str, Any]:
         """Return the next line that has this key."""
+        said: dict[str, Any] = {}
         for line in self._lines:
-            said: dict[str, Any] = json.loads(line)
+            said = json.loads(line)
             if key in said:
                 return said
-        raise AssertionError(f"it ended (code {self.process.wait()}) without saying {key!r}")
+        raise AssertionError(f"it ended (code {self.process.wait()}) without saying {key!r}; last: {said}")
 
     def close(self) -> None:
         self.process.kill()
@@ -90,7 +91,7 @@ def test_a_lost_link_is_an_error_soon_and_the_arm_stays_stopped(
 def test_even_if_the_process_lives_on_nothing_starts_the_program_again(
     loopback: URLoopback, stream: Callable[..., Streaming], until: Until
 ) -> None:
-    streaming = stream(ending="linger")
+    streaming = stream(silence_s=0.5, ending="linger")
     loopback.cut()
     streaming.next("lost")
     until(lambda: loopback.state()["runtime_state"] == 1)
@@ -102,7 +103,7 @@ def test_even_if_the_process_lives_on_nothing_starts_the_program_again(
 def test_a_killed_process_stops_the_arm_by_the_watchdog(
     loopback: URLoopback, stream: Callable[..., Streaming], until: Until
 ) -> None:
-    streaming = stream()
+    streaming = stream(silence_s=0.5)
     streaming.process.kill()
     until(lambda: [text for _, text in loopback.state()["events"]][-1] == "program ended: watchdog")
     until(lambda: np.allclose(loopback.state()["qd"], 0))
@@ -111,7 +112,7 @@ def test_a_killed_process_stops_the_arm_by_the_watchdog(
 def test_a_frozen_clock_shows_as_readings_that_do_not_age(
     loopback: URLoopback, stream: Callable[..., Streaming]
 ) -> None:
-    streaming = stream()
+    streaming = stream(silence_s=0.5)
     loopback.freeze_timestamp()
     streaming.next("stamps")
     streaming.next("stamps")
