@@ -22,7 +22,6 @@ from cascade.contracts.driver import DriverInfo
 from robot_io.process.braking import Vector
 from robot_io.process.kinematics import SIGMA_DAMPED, Kinematics
 from robot_io.process.mover import Mover, Pose
-from robot_io.process.poses import pose_of
 from robot_io.process.quaternions import Quaternion
 from robot_io.process.region import Region
 
@@ -100,7 +99,8 @@ class JointLimiter:
         self._stop_s: float | None = None  # time since a known stop began; None: at rest
         self.slow = 1.0
         self.orientation: Quaternion = (1.0, 0.0, 0.0, 0.0)
-        return self._look()
+        self._show(self._kinematics.pose(self.q))
+        return self._kinematics.forward(self.q)
 
     def _free_ends(self) -> None:
         self._low = np.minimum(self._bounds.lower_rad, self.q)
@@ -115,14 +115,13 @@ class JointLimiter:
             max_jerk_rad_s3=self._bounds.max_jerk_rad_s3,
         )
 
-    def _look(self) -> Floats:
-        T = self._kinematics.forward(self.q)
-        x, y, z, qw, qx, qy, qz = pose_of(T).tolist()
-        self.position: Vector = (x, y, z)
+    def _show(self, pose: list[float]) -> None:
+        """Note where the end effector is, the quaternion in the same half of the sphere as before."""
+        x, y, z, qw, qx, qy, qz = pose
         before = self.orientation
         flip = -1.0 if qw * before[0] + qx * before[1] + qy * before[2] + qz * before[3] < 0 else 1.0
+        self.position: Vector = (x, y, z)
         self.orientation = (qw * flip, qx * flip, qy * flip, qz * flip)
-        return T
 
     def step(self, mover: Mover, goal: Pose | None, scale: float) -> tuple[tuple[str, ...], Floats]:
         """Go on by one period; return what held the motion back, and the joint positions (J,)."""
@@ -150,46 +149,57 @@ class JointLimiter:
 
     def _refusal(self, wanted: Floats, place: Vector) -> str:
         """Take the joint positions, or say why not."""
-        period = self._period_s
-        speed = (wanted - self.q) / period
-        acceleration = (speed - self._differences[0]) / period
-        differences = np.stack([speed, acceleration, (acceleration - self._differences[1]) / period])
+        differences = self._differ(wanted)
         nearest = float((np.abs(differences) / self._most).max())
         if nearest > 1.0:
             return "joints"
-        speed_now = speed + acceleration * (period / 2)  # of the parabola through the last three setpoints, at its end
-        rising = acceleration * np.abs(acceleration) / (2 * self._most[2])
-        if bool((np.abs(speed_now + rising) > self._most[0]).any()):
+        acceleration = differences[1]
+        speed = differences[0] + acceleration * (
+            self._period_s / 2
+        )  # of the parabola through the last three, at its end
+        if bool((np.abs(speed + acceleration * np.abs(acceleration) / (2 * self._most[2])) > self._most[0]).any()):
             return "joints"
         given = self._input
-        given.current_position, given.current_velocity = wanted.tolist(), speed_now.tolist()
+        given.current_position, given.current_velocity = wanted.tolist(), speed.tolist()
         given.current_acceleration = acceleration.tolist()
         try:
             if self._ruckig.calculate(given, self._trajectory) not in self._working:
                 return "joints"
         except RuntimeError:  # rounding
             return "joints"
+        way = 0.0
         for bound, low, high in zip(self._trajectory.position_extrema, self._low_list, self._high_list, strict=True):
             if bound.min < low - 1e-9 or bound.max > high + 1e-9:
                 return "joints"
-        position = self._kinematics.position(wanted).tolist()
-        if math.dist(position, place) > _LAG_M:
+            way += bound.max - bound.min
+        pose = self._kinematics.pose(wanted)
+        if math.dist(pose[:3], place) > _LAG_M:
             return "reach"
-        if not self._stays_inside(position):
+        if not self._stays_inside((pose[0], pose[1], pose[2]), way * self._kinematics.reach_m):
             return "region"
+        self._show(pose)
         self._take(wanted, differences, nearest)
         return ""
 
-    def _stays_inside(self, position: list[float]) -> bool:
-        allows = self.region.allows
-        if not allows((position[0], position[1], position[2])):
+    def _differ(self, q: Floats) -> Floats:
+        """(3, J) speed, acceleration and jerk of a next setpoint, from the ones before."""
+        differences = np.empty_like(self._differences)
+        np.subtract(q, self.q, out=differences[0])
+        differences[0] /= self._period_s
+        differences[1] = (differences[0] - self._differences[0]) / self._period_s
+        differences[2] = (differences[1] - self._differences[1]) / self._period_s
+        return differences
+
+    def _stays_inside(self, position: Vector, way_m: float) -> bool:
+        """Whether the end effector stays in the region during a stop in which it goes at most `way_m`."""
+        if self.region.distance_m(position) > way_m:
+            return True
+        if not self.region.allows(position):
             return False
-        if self.region.distance_m((position[0], position[1], position[2])) > 0.3:
-            return True  # no stop goes as far
         for share in _LOOKS:
             q = self._trajectory.at_time(share * self._trajectory.duration)[0]
-            x, y, z = self._kinematics.position(np.array(q)).tolist()
-            if not allows((x, y, z)):
+            x, y, z = self._kinematics.position(np.array(q))
+            if not self.region.allows((x, y, z)):
                 return False
         return True
 
@@ -201,7 +211,6 @@ class JointLimiter:
             self.slow = max(self.slow * _SLOWER, _SLOWEST)
         elif nearest < _FAR:
             self.slow = min(self.slow * _FASTER, 1.0)
-        self._look()
         self._narrow()
 
     def _narrow(self) -> None:
@@ -210,23 +219,20 @@ class JointLimiter:
 
     def _brake(self, mover: Mover) -> None:
         """Go on with the stop that is known to be safe; at rest, Cartesian motion begins anew from here."""
-        before, done = self.q, self._stop_s is None
+        q, done = self.q, self._stop_s is None
         if self._stop_s is not None:
             self._stop_s += self._period_s
             duration = self._stop.duration
-            self.q = np.array(self._stop.at_time(min(self._stop_s, duration))[0])
+            q = np.array(self._stop.at_time(min(self._stop_s, duration))[0])
             if self._stop_s >= duration:
                 self._stop_s = None
-        speed = (self.q - before) / self._period_s
-        acceleration = (speed - self._differences[0]) / self._period_s
-        jerk = (acceleration - self._differences[1]) / self._period_s
-        self._differences = np.stack([speed, acceleration, jerk])
-        self._look()
+        self._differences = self._differ(q)
+        self.q = q
+        self._show(self._kinematics.pose(q))
         self._narrow()
         if done:
             mover.reset(self.position, self.orientation)
-            if not self._differences.any():
-                self._stopping = False
+            self._stopping = bool(self._differences.any())
 
 
 def _matrix(mover: Mover) -> Floats:

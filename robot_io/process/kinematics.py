@@ -41,6 +41,12 @@ def _pinocchio() -> Any:
 class Kinematics:
     """Kinematics of one arm with its tool; not thread-safe (it computes in place).
 
+    Attributes:
+        reach_m: length of the chain: a joint that turns by an angle moves the end effector by at most this times it.
+        tracks_rotation: whether it has enough joints for any orientation.
+        sigma: smallest singular value where the last step began.
+        error: (6,) way to the target there [m, rad].
+
     Args:
         model: name as in `robot_io.process.models`, or a model of your own.
         T_flange_ee: (4, 4) end effector in the frame of the flange; None: the flange itself.
@@ -65,6 +71,7 @@ class Kinematics:
         self._ee = self._model.getFrameId("ee")
         self._data = self._model.createData()
         self._axes = pin.ReferenceFrame.LOCAL_WORLD_ALIGNED
+        self.reach_m = float(sum(np.linalg.norm(T[:3, 3]) for T in (*self.arm.placements[1:], tool)))
         self.tracks_rotation = self.arm.joints >= 6
         self.sigma = math.inf
         self.error = np.zeros(6)
@@ -80,11 +87,18 @@ class Kinematics:
         placed: Floats = self._pin.updateFramePlacement(self._model, self._data, self._ee).homogeneous
         return placed
 
-    def position(self, q: Floats) -> Floats:
-        """(3,) position of the end effector [m]; quicker than `forward`. A view that the next call overwrites."""
+    def position(self, q: Floats) -> list[float]:
+        """Position of the end effector [m]; quicker than `forward`."""
         self._pin.forwardKinematics(self._model, self._data, q)
-        where: Floats = self._pin.updateFramePlacement(self._model, self._data, self._ee).translation
+        where: list[float] = self._pin.updateFramePlacement(self._model, self._data, self._ee).translation.tolist()
         return where
+
+    def pose(self, q: Floats) -> list[float]:
+        """Pose of the end effector, xyz [m] + quaternion wxyz; quicker than `forward`."""
+        self._pin.forwardKinematics(self._model, self._data, q)
+        placed = self._pin.updateFramePlacement(self._model, self._data, self._ee)
+        x, y, z, w = self._pin.Quaternion(placed.rotation).coeffs().tolist()
+        return [*placed.translation.tolist(), w, x, y, z]
 
     def jacobian(self, q: Floats) -> Floats:
         """(6, J) of the end effector's velocity (m/s, rad/s) in base axes."""
