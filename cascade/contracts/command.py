@@ -25,7 +25,7 @@ class CommandAck:
         kind: accepted, clamped or rejected.
         code: stable name of the reason, such as 'jump' or 'not_armed'; empty when accepted.
         message: the reason in words.
-        target: (7,) as it will be followed; None when rejected, or for a schedule.
+        target: (7,) as it will be followed, (H, 7) of a schedule; None when rejected.
     """
 
     kind: AckKind

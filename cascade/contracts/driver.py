@@ -96,6 +96,8 @@ class DriverInfo:
             never let near the same one. Empty: nothing to share, as in simulation.
         plans_itself: a setpoint is a goal that the device moves to at its own pace (a proportional controller): it may
             lead the measured pose, so tracking error means nothing, and a stop holds at the measured pose.
+        T_flange_ee: (4, 4) end effector in the frame of the model's flange; None: the flange itself.
+        needs_forward: readings carry no T_base_ee although the device takes poses: it is computed from q.
         state_age_s: age of the device's clock after which motion stops; 4 times that is a fault.
     """
 
@@ -113,6 +115,8 @@ class DriverInfo:
     has_wrench: bool = False
     address: str = ""
     plans_itself: bool = False
+    T_flange_ee: Floats | None = None
+    needs_forward: bool = False
     state_age_s: float = 0.05
 
 

@@ -9,6 +9,7 @@ from robot_io.arms.dynamixel_config import DynamixelConfig
 from robot_io.arms.feetech_config import FeetechConfig
 from robot_io.arms.franka import FrankaConfig
 from robot_io.arms.ur_config import URConfig
+from robot_io.arms.virtual import VirtualConfig
 from robot_io.arms.xarm import XArmConfig
 
 if TYPE_CHECKING:
@@ -39,6 +40,12 @@ def _ur(config: URConfig) -> ArmDriver:
     return URDriver(config)
 
 
+def _virtual(config: VirtualConfig) -> ArmDriver:
+    from robot_io.arms.virtual import VirtualDriver
+
+    return VirtualDriver(config)
+
+
 def _xarm(config: XArmConfig) -> ArmDriver:
     from robot_io.arms.xarm import XArmDriver
 
@@ -55,4 +62,7 @@ FRANKA: PluginSpec[ArmDriver] = PluginSpec(
     "Franka Research 3 by joint impedance; experimental, never run on a robot", FrankaConfig, _franka
 )
 UR: PluginSpec[ArmDriver] = PluginSpec("Universal Robots UR3e, UR5e and UR10e, poses by servoL", URConfig, _ur)
+VIRTUAL: PluginSpec[ArmDriver] = PluginSpec(
+    "No hardware: a point that goes where it is told, for trying things", VirtualConfig, _virtual
+)
 XARM: PluginSpec[ArmDriver] = PluginSpec("UFACTORY xArm 6 and 7, joints or poses in servo mode", XArmConfig, _xarm)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import struct
 import time
@@ -123,7 +124,7 @@ class Channel:
         ]
         self.memory = SharedMemory(sum(sizes), fd)
         starts = np.cumsum([0, *sizes])
-        views = [self.memory.view[a:b] for a, b in zip(starts[:-1], starts[1:], strict=True)]
+        views = [self.memory.view[a:b] for a, b in itertools.pairwise(starts.tolist())]
         self.words = Words(views[0], _WORDS)
         self.state, self.command, self.mirror = Latest(views[1]), Latest(views[2]), Latest(views[4])
         self._log = Ring(views[3], *_RING)

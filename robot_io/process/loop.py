@@ -5,12 +5,13 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Protocol
+from dataclasses import replace
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cascade.contracts import AckKind, ArmMode, CascadeError, CommandAck, Fault, Limits
+from cascade.contracts import AckKind, ArmMode, CascadeError, CommandAck, DeviceError, Limits
 from cascade.contracts.driver import ArmDriver, Reading, Takes
 from robot_io.process import watches as watching
 from robot_io.process.channel import Channel, Command
@@ -25,7 +26,7 @@ from robot_io.process.watches import Finding, Severity, Watches
 
 Floats = NDArray[np.float64]
 Check = Callable[[Command, Floats, int], CommandAck]
-"""(command, last accepted or measured pose (7,), now) -> what becomes of it; `target` replaces a single pose."""
+"""(command, last accepted or measured pose (7,), now ns) -> what becomes of it; `target` (H, 7) is what is followed."""
 
 STILL_M, STILL_RAD = 1e-7, 1e-7
 SLOW_NS, SLOW_SCALE = 1_000_000_000, 0.5
@@ -102,7 +103,7 @@ class Cycle:
         self._braking = False
         self._gripper: float | None = None
         self._limited: tuple[str, ...] = ()
-        self._slow_until_ns = 0
+        self._slow_until_ns = self._overrun_until_ns = 0
         self._mail = 0
         self._withheld = ""
         self._refused = 0
@@ -126,10 +127,15 @@ class Cycle:
             why = ", ".join(fault.code for fault in self.faults.latched) or "see its events"
             raise self._refusal(f"expected it idle, found it {self.modes.mode.value} ({why}).", "Clear faults first.")
         self._driver.arm()
-        reading = self._read(now_ns)
-        if reading is None or self.modes.latched:
-            raise self._refusal("it went into fault while arming.", "See its events.")
-        self._limiter.reset(self._T, reading.q)
+        try:
+            reading = self._read(now_ns)
+            if reading is None or self.modes.latched:
+                raise self._refusal("it went into fault while arming.", "See its events.")
+            self._limiter.reset(self._T, reading.q)
+        except CascadeError:
+            if not self.finished:
+                self._driver.disarm()
+            raise
         self._setpoint, self._still, self._last, self._gripper = None, True, None, None
         self._watches.forget(now_ns)
         self._flush()
@@ -172,8 +178,6 @@ class Cycle:
 
     @staticmethod
     def _refusal(problem: str, fix: str) -> CascadeError:
-        from cascade.contracts import DeviceError
-
         return DeviceError(f"arm: {problem}", fix)
 
     # The cycle.
@@ -226,7 +230,10 @@ class Cycle:
         late = watching.overrun(late_ns)
         for finding in (*found, late) if late else found:
             self._act(finding, now_ns)
-        self._active = {finding.code for finding in found}
+        if late is not None and now_ns >= self._overrun_until_ns:  # one line per second is enough
+            self._overrun_until_ns = now_ns + SLOW_NS
+        lately = {"overrun"} if now_ns < self._overrun_until_ns else set()
+        self._active = {finding.code for finding in found} | lately
         if not self.modes.ready:
             return
         limit_s = self._settings.caller_s
@@ -307,15 +314,8 @@ class Cycle:
             self._channel.log(now_ns, "rejected", ack.code, ack.message)
             self._count_refusals(1, now_ns)
             return
-        if ack.target is not None and command.times_ns is None:
-            command = Command(
-                command.sequence,
-                command.sent_ns,
-                command.observed_ns,
-                command.ttl_ns,
-                ack.target[None],
-                command.gripper,
-            )
+        if ack.target is not None:
+            command = replace(command, values=ack.target)
         self._last = command.values[-1]
         here = self._setpoint if self._setpoint is not None else pose_of(self._T)
         self._targets.take(command, now_ns, here)
@@ -385,6 +385,20 @@ class Cycle:
             fatal=self.finished,
         )
 
+    def pacing(self, scheduling: str, rate_hz: float) -> None:
+        """Say how cycles are paced."""
+        self._publisher.pacing(scheduling, rate_hz)
+
+    def close(self, now_ns: int) -> None:
+        """The device was let go of."""
+        self.modes.apply(Trigger.CLOSED, "closed", now_ns)
+        self.publish(now_ns)
+
+    @property
+    def joints(self) -> Floats | None:
+        """(J,) newest joint positions, or None."""
+        return None if self._reading is None else self._reading.q
+
     @property
     def standing(self) -> bool:
         """Whether the arm neither moves nor brakes."""
@@ -396,6 +410,3 @@ def _still(before: Floats | None, after: Floats) -> bool:
         return True
     moved = after - before
     return float(np.abs(moved[:3]).max()) < STILL_M and float(np.abs(moved[3:]).max()) < STILL_RAD
-
-
-__all__ = ["Cycle", "Fault", "Setpoint", "SetpointLimiter"]

@@ -134,6 +134,11 @@ class Pacer:
 
     def __init__(self, rate_hz: float) -> None:
         self.period_ns = round(1e9 / rate_hz)
+        self._next_ns = 0
+        self.restart()
+
+    def restart(self) -> None:
+        """Begin anew from now, as after something that took long on purpose."""
         self._next_ns = time.monotonic_ns() + self.period_ns
 
     def wait(self) -> tuple[int, int]:

@@ -1,6 +1,6 @@
 """Memory that two processes share: latest values both ways, an event ring, single words. Nothing here ever blocks.
 
-The memory has no name: it is an anonymous file whose descriptor the child inherits. Whatever dies, nothing is left behind.
+The memory has no name: it is an anonymous file whose descriptor the child inherits. Whatever dies, nothing is left.
 A latest value is a seqlock with a checksum: the writer makes the counter odd, writes, makes it even; a reader retries
 while the counter is odd or changes, a bounded number of times. A writer that is killed in the middle leaves the counter
 odd for ever; the reader then keeps the last good value, whose age tells.

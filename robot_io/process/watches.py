@@ -78,7 +78,8 @@ class Watches:
         """Return what is wrong now.
 
         Args:
-            reading: newest measurement; T: (4, 4) its end-effector pose.
+            reading: newest measurement.
+            T: (4, 4) its end-effector pose.
             setpoint: (7,) last sent, or None when nothing is sent.
             now_ns: monotonic time.
             ready: whether the arm is armed: what concerns motion is watched then only.
