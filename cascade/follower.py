@@ -18,7 +18,9 @@ from cascade.contracts.records import ActionChunk, ArmMode, ArmState
 
 STALL_STEPS = 8
 STALL_M = 0.002  # less way than this within STALL_STEPS control steps means the arm is up against something
+STALL_SHARE = 0.1  # of the speed cap: what counts as stalled for an arm that may only go slowly
 TIMEOUT_STEPS = 60
+TIMEOUT_SHARE = 1.25  # or this many times what the longest step takes at the speed cap, where that is more
 
 
 class MotionEnd(StrEnum):
@@ -69,8 +71,8 @@ def follow(
 ) -> Motion:
     """Visit the targets of a chunk in order and return why it ended.
 
-    A target is active until the hand is within its tolerance, or has stalled, or 60 control steps have passed; and
-    until its hold time has gone by since it became active.
+    A target is active until the hand is within its tolerance, or has stalled, or 60 control steps have passed (more for
+    an arm with a low speed cap); and until its hold time has gone by since it became active.
 
     Args:
         rig: a connected rig.
@@ -79,7 +81,10 @@ def follow(
         on_step: called after each control period, the command being out already.
         count: follow only the first `count` targets (receding horizon).
     """
-    steps = 0
+    steps, spec = 0, rig.arm.spec
+    speed_m = spec.limits.max_speed_m_s / spec.control_hz  # the farthest in one control step
+    patience = max(TIMEOUT_STEPS, round(TIMEOUT_SHARE * spec.limits.max_step_m / speed_m))
+    stall_m = min(STALL_M, STALL_SHARE * STALL_STEPS * speed_m)
     for index in range(len(chunk) if count is None else min(count, len(chunk))):
         began_s = rig.clock.now_s()
         trail = [rig.arm.read().position_m]
@@ -107,15 +112,18 @@ def follow(
                 return Motion(steps, MotionEnd.FAULT)
             if rig.monitor is not None and rig.monitor.steps >= rig.monitor.horizon:
                 return Motion(steps, MotionEnd.HORIZON)
-            if now_s - began_s >= chunk.hold_s[index] - 1e-9 and _settled(trail, target, chunk.tolerance_m[index]):  # type: ignore[index]
+            held = now_s - began_s >= chunk.hold_s[index] - 1e-9  # type: ignore[index]
+            if held and _settled(trail, target, chunk.tolerance_m[index], stall_m, patience):  # type: ignore[index]
                 break
     return Motion(steps, MotionEnd.DONE)
 
 
-def _settled(trail: list[NDArray[np.float64]], target: NDArray[np.float64], tolerance_m: float) -> bool:
+def _settled(
+    trail: list[NDArray[np.float64]], target: NDArray[np.float64], tolerance_m: float, stall_m: float, patience: int
+) -> bool:
     """Whether a target is reached, or will not be: stalled or out of time."""
     if float(np.linalg.norm(trail[-1] - target[:3])) < tolerance_m:
         return True
-    if len(trail) > STALL_STEPS and float(np.linalg.norm(trail[-1] - trail[-1 - STALL_STEPS])) < STALL_M:
+    if len(trail) > STALL_STEPS and float(np.linalg.norm(trail[-1] - trail[-1 - STALL_STEPS])) < stall_m:
         return True
-    return len(trail) > TIMEOUT_STEPS
+    return len(trail) > patience
