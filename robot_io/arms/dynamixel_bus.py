@@ -102,8 +102,8 @@ class DynamixelBus:
         """Return the model numbers of the servos that answer."""
         found = {}
         for servo in ids:
-            for _ in range(2):
-                model, result, _ = self._call("ping", servo)
+            for wait_s in (self._reply_s, self._budget_s):
+                model, result, _ = self._call("ping", servo, wait_s=wait_s)
                 if result == _SUCCESS:
                     found[servo] = model
                     break
@@ -118,7 +118,8 @@ class DynamixelBus:
         """
         for attempt in range(_RETRIES + 1):
             self.retries += attempt > 0
-            result, error = self._call("writeTxRx", servo, address, size, little(value, size))
+            wait_s = self._budget_s if attempt == _RETRIES else self._reply_s
+            result, error = self._call("writeTxRx", servo, address, size, little(value, size), wait_s=wait_s)
             if result == _SUCCESS:
                 break
         else:
@@ -132,7 +133,7 @@ class DynamixelBus:
 
     def reboot(self, servo: int) -> None:
         """Restart a servo, which clears its hardware error; its torque is off afterwards."""
-        self._call("reboot", servo)
+        self._call("reboot", servo, wait_s=self._budget_s)
 
     def sync_write(self, address: int, size: int, values: Mapping[int, int]) -> None:
         """Write the same register of several servos in one frame; nobody answers."""
@@ -195,9 +196,11 @@ class DynamixelBus:
                 answers[packet[_ID]] = (packet[_ERROR], bytes(packet[_DATA : _DATA + size]))
         return answers
 
-    def _call(self, name: str, *arguments: Any) -> Any:
+    def _call(self, name: str, *arguments: Any, wait_s: float) -> Any:
+        port = self._open_port()
+        port.least_wait_ms = wait_s * 1000.0
         try:
-            return getattr(self._packets, name)(self._open_port(), *arguments)
+            return getattr(self._packets, name)(port, *arguments)
         except self._lost as error:
             raise self._gone(error) from error
 
@@ -205,7 +208,6 @@ class DynamixelBus:
         if self._handle is None:
             raise DynamixelError(f"{self.port}: the servo bus is not connected.", "Connect it again.")
         self._handle.is_using = False  # the SDK leaves this set when a call was cut short
-        self._handle.least_wait_ms = self._reply_s * 1000.0
         return self._handle
 
     def _gone(self, error: BaseException) -> DynamixelError:

@@ -182,6 +182,7 @@ class ServoBus(ServoBusControl):
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
+            start_new_session=True,  # Ctrl-C is for the one who started us; we end with our standard input
         )
         assert self._process.stdout is not None  # noqa: S101  (PIPE above)
         if self._process.stdout.readline().strip() != "ready":

@@ -1,39 +1,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from robot_io.arms.feetech import FeetechDriver
-from robot_io.arms.feetech_calibration_file import (
-    GripperCalibration,
-    JointCalibration,
-    ServoCalibration,
-    save_calibration,
-)
+from robot_io.arms.feetech_calibration_file import save_calibration
 from robot_io.arms.feetech_config import FeetechConfig
 from robot_io.loopback.servo_bus import SO101_SERVOS, ServoBus
-
-JOINTS = ("shoulder_pan", "shoulder_lift", "elbow_flex", "wrist_flex", "wrist_roll")
-
-
-def so101_calibration() -> ServoCalibration:
-    joints = {
-        name: JointCalibration(
-            id=servo.id,
-            offset_ticks=0,
-            zero_ticks=2048,
-            sign=1,
-            lower_ticks=int(servo.lower_stop),
-            upper_ticks=int(servo.upper_stop),
-        )
-        for name, servo in zip(JOINTS, SO101_SERVOS, strict=False)
-    }
-    gripper = GripperCalibration(id=6, offset_ticks=0, closed_ticks=1934, open_ticks=3186)
-    return ServoCalibration(model="so101", date=datetime.now(UTC), joints=joints, gripper=gripper)
+from robot_io.loopback.servo_bus_serve import so101_calibration
 
 
 @pytest.fixture
