@@ -46,7 +46,7 @@ class XArmConfig(PluginConfig):
     rate_hz: float = Field(100.0, ge=50.0, le=250.0, description="Setpoints per second.")
     gripper: Literal["xarm", "none"] = Field("none", description="What is mounted: UFACTORY's gripper, or nothing.")
     gripper_speed_pulses_s: int = Field(3000, ge=350, le=5000, description="Of 850 pulses from closed to open.")
-    stall_s: float = Field(0.1, gt=0.0, le=1.0, description="A reply owed for longer makes the arm hold.")
+    stall_s: float = Field(0.15, gt=0.0, le=1.0, description="A reply owed for longer makes the arm hold.")
     lost_s: float = Field(1.0, gt=0.0, le=10.0, description="A reply owed for longer counts as a lost link.")
 
 
@@ -98,14 +98,20 @@ class XArmDriver:
         self._api = open_api(config.host, config.port, config.report, max(0.5, deadline_s - time.monotonic()))
         self._api.set_timeout(SDK_REPLY_S)
         self._channel = CommandChannel(self._api, self._axes, self._servo, self._gripper, 1.0 / config.rate_hz)
-        while (measured := self._channel.measured()) is None or measured.pose is None:
+        while missing := self._missing():
             if time.monotonic() > deadline_s or self._channel.failure:
                 self.close()
                 raise DeviceError(
-                    f"xArm at {config.host}: it answers, but reports no joints within {timeout_s:.1f} s.",
-                    "Restart the controller.",
+                    f"xArm at {config.host}: it answers, but reports no {missing} within {timeout_s:.1f} s.",
+                    "Check the option gripper." if missing == "gripper" else "Restart the controller.",
                 )
             time.sleep(0.005)
+
+    def _missing(self) -> str:
+        measured = self._channel.measured() if self._channel is not None else None
+        if measured is None or measured.pose is None:
+            return "joints"
+        return "gripper" if self._gripper is not None and measured.gripper_opening is None else ""
 
     def arm(self) -> None:
         """Enable the motors and enter servo mode, in the order that the controller demands; the arm stands still."""

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from cascade.contracts.errors import DeviceError
+from cascade.testing.arms import check_arm_driver
 from robot_io.arms.driver import ArmDriver, Reading, Safety, Takes
 from robot_io.arms.franka import FrankaConfig, FrankaDriver
 from robot_io.loopback.franka import FrankaController
@@ -77,6 +78,10 @@ def test_it_is_an_arm_driver_that_is_known_before_it_connects(host: str) -> None
     driver = FrankaDriver(FrankaConfig(host=host))
     assert isinstance(driver, ArmDriver)
     assert (driver.info.takes, driver.info.kinematics, driver.info.has_gripper) == (Takes.JOINTS, "fr3", False)
+
+
+def test_it_conforms_to_what_the_arm_process_relies_on(controller: FrankaController) -> None:
+    check_arm_driver(lambda: FrankaDriver(FrankaConfig(host=controller.host, realtime="ignore")))
 
 
 def test_connecting_takes_no_control(controller: FrankaController) -> None:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from cascade.contracts.errors import DeviceError
+from cascade.testing.arms import check_arm_driver
 from robot_io.arms.driver import ArmDriver, Reading, Safety, Takes
 from robot_io.arms.xarm import XArmConfig, XArmDriver
 from robot_io.arms.xarm_codes import MEANINGS, fault
@@ -58,6 +59,13 @@ def test_it_is_an_arm_driver_that_is_known_before_it_connects(host: str) -> None
     assert driver.info.takes is Takes.JOINTS
     assert len(driver.info.joint_names) == 7
     assert driver.info.kinematics == "xarm7"
+
+
+@pytest.mark.parametrize(("model", "takes"), [("xarm6", "joints"), ("xarm7", "joints"), ("xarm6", "pose")])
+def test_it_conforms_to_what_the_arm_process_relies_on(host: str, model: str, takes: str) -> None:
+    with XArmController(model, host) as controller:
+        options = XArmConfig(host=host, port=controller.port, model=model, takes=takes, gripper="xarm")
+        check_arm_driver(lambda: XArmDriver(options))
 
 
 def test_connecting_moves_and_enables_nothing(controller: XArmController) -> None:
