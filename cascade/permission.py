@@ -7,7 +7,7 @@ from time import monotonic
 from cascade.consent import Confirm, Kind, Proposal, describe
 from cascade.contracts.errors import DeviceError, OperatorStop
 from cascade.contracts.hardware import HardwareRig
-from cascade.contracts.interfaces import Rig
+from cascade.contracts.interfaces import ArmableArm, Rig
 from cascade.contracts.records import ArmMode, GateReport
 from cascade.events import Recorder
 
@@ -84,6 +84,15 @@ def fault_of(rig: Rig) -> DeviceError | None:
     )
     if state.mode is ArmMode.ESTOP:
         return DeviceError(problem, "Release the emergency stop at the robot, then run again.")
-    if isinstance(rig, HardwareRig):
+    if isinstance(rig, HardwareRig) and rig.hardware is not None:
         return DeviceError(problem, f"Look at the arm, then: cascade drivers clear {rig.name}")
+    if isinstance(rig, HardwareRig):
+        return DeviceError(problem, "Nothing real is behind this rig: run again, and it starts anew.")
     return DeviceError(problem, "Clear the fault at the arm.")
+
+
+def note_arm_events(rig: Rig, recorder: Recorder) -> None:
+    """Put the arm's own log (modes, faults, refusals) into the record of the run."""
+    if isinstance(rig.arm, ArmableArm):
+        for event in rig.arm.events():
+            recorder.event("arm", what=event.kind, code=event.code, message=event.message, stamp_s=event.stamp_s)

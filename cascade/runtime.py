@@ -31,7 +31,7 @@ from cascade.follower import ControlStep, Motion, MotionEnd, follow
 from cascade.gate import check_chunk, check_plan
 from cascade.interrupt import StopRequest
 from cascade.outcome import EpisodeResult, refusal
-from cascade.permission import REFUSED, Permission, fault_of
+from cascade.permission import REFUSED, Permission, fault_of, note_arm_events
 from cascade.pipeline import Stages, build_stages, check_compatible
 from cascade.recovery import return_chunk
 
@@ -136,6 +136,7 @@ class _Episode:
             self._rig.arm.stop()
         if error is not None:
             end = _End("error", self._stage, f"Ended by an error: {error.problem}")
+        note_arm_events(self._rig, self._recorder)
         monitor = self._rig.monitor
         judged = (monitor.success if end.outcome != "error" else False) if monitor else None
         self._recorder.event("outcome", outcome=end.outcome, failure_stage=end.failure_stage, verdict=end.verdict)
@@ -265,6 +266,7 @@ class _Episode:
             return refused
         self._permission.ready()
         motion = self._follow(report.chunk, index, number, count)
+        note_arm_events(self._rig, self._recorder)
         self._recorder.event("motion", chunk=number, steps=motion.steps, end=motion.end.value)
         if motion.end is MotionEnd.SUCCESS:
             return self._judge()

@@ -60,7 +60,8 @@ def _ur(model: str) -> Iterator[Mapping[str, Any]]:
     from robot_io.loopback.ur import URLoopback
     from robot_io.process.models import arm_model
 
-    controller = URLoopback(model)
+    # The emulated controller shares the machine with planner and simulation, so its own clock is generous.
+    controller = URLoopback(model, watchdog_slack_s=0.5)
     with interrupts_held():
         controller.start()
     try:
