@@ -25,7 +25,7 @@ from robot_io.calibration.files import (
 from robot_io.calibration.hand_eye import LEAST_VIEWS, solve_hand_eye
 from robot_io.calibration.intrinsics import LEAST_VIEWS as LEAST_LENS_VIEWS
 from robot_io.calibration.intrinsics import estimate, judge, locate
-from robot_io.calibration.motion import places_around, visit
+from robot_io.calibration.motion import places_around
 from robot_io.calibration.overlay import draw_overlay
 from robot_io.calibration.views import ViewSet, load_views, poses, save_views, seen
 
@@ -132,7 +132,7 @@ class HandEyeCalibrator:
             if config.visit:
                 _make_ready(rig)
                 places = places_around(hand(), 2 * config.views, config.visit_tilt_deg, config.visit_shift_m)
-                taken = carried(looker, visit(rig, places, config.speed_m_s), config.views, say)
+                taken = carried(looker, rig, places, config.views, say, speed_m_s=config.speed_m_s)
             else:
                 say("Move the hand by its free-drive or pendant; tilt it in several directions by 20 degrees or more.")
                 taken = hand_held(looker, config.views, say, hand=hand, least=LEAST_VIEWS)

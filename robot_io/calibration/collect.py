@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from cascade.contracts import Camera, CameraImage, DataError, DeviceError, Rig, StaleImageError
 from robot_io.calibration.board import Detection, find_board
 from robot_io.calibration.config import BoardConfig
-from robot_io.calibration.motion import turn_deg
+from robot_io.calibration.motion import go, inside, turn_deg
 from robot_io.calibration.views import View, ViewSet
 
 Floats = NDArray[np.float64]
@@ -88,18 +88,32 @@ def hand_held(
     return tuple(taken)
 
 
-def carried(looker: Looker, places: Iterator[Floats], count: int, say: Say) -> tuple[View, ...]:
-    """Take a view at every place the arm stops at, `places` giving T_base_ee once it stands there."""
+def carried(
+    looker: Looker, rig: Rig, places: list[Floats], count: int, say: Say, *, speed_m_s: float
+) -> tuple[View, ...]:
+    """Take a view at every place (4, 4) that the arm goes to, until there are `count`; then go back to the start.
+
+    Places outside the workspace are left out, and those where the board is not seen do not count. Errors are those of
+    the arm; whatever happens, it is told to stop at the end.
+    """
+    start = hand_of(rig)()
     taken: list[View] = []
-    for number, pose in enumerate(places, 1):
-        image, board = looker.look()
-        if board is None:
-            say(f"  place {number}: the board is not seen")
-            continue
-        taken.append(View(rgb=image.rgb, T_base_ee=pose))
-        say(f"  view {len(taken)} of {count}, {len(board.pixels)} corners")
-        if len(taken) >= count:
-            break
+    try:
+        for number, place in enumerate(places, 1):
+            if len(taken) >= count:
+                break
+            if not inside(rig, place):
+                continue
+            go(rig, place, speed_m_s)
+            image, board = looker.look()
+            if board is None:
+                say(f"  place {number}: the board is not seen")
+                continue
+            taken.append(View(rgb=image.rgb, T_base_ee=hand_of(rig)()))
+            say(f"  view {len(taken)} of {count}, {len(board.pixels)} corners")
+        go(rig, start, speed_m_s)
+    finally:
+        rig.arm.stop()
     return tuple(taken)
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -38,23 +36,11 @@ def places_around(T_base_ee: Floats, count: int, tilt_deg: float, shift_m: float
     return places
 
 
-def visit(rig: Rig, places: list[Floats], speed_m_s: float) -> Iterator[Floats]:
-    """Go to one place after the other in straight lines, wait until the arm has settled, give its measured pose.
-
-    Places outside the workspace are left out. The arm ends where it began. Arm and rig watch their own limits; errors
-    are those of `Arm.read` and `Arm.send`.
-    """
-    start = np.array(rig.arm.read().T_base_ee, dtype=np.float64)
-    low, high = rig.arm.spec.limits.workspace_m + rig.arm.spec.limits.margin_m * np.array([[1.0], [-1.0]])
-    try:
-        for place in places:
-            if np.any(place[:3, 3] < low) or np.any(place[:3, 3] > high):
-                continue
-            go(rig, place, speed_m_s)
-            yield np.array(rig.arm.read().T_base_ee, dtype=np.float64)
-        go(rig, start, speed_m_s)
-    finally:
-        rig.arm.stop()
+def inside(rig: Rig, place: Floats) -> bool:
+    """Return whether a (4, 4) pose lies inside the workspace, its margin taken off."""
+    limits = rig.arm.spec.limits
+    low, high = limits.workspace_m + limits.margin_m * np.array([[1.0], [-1.0]])
+    return bool(np.all(place[:3, 3] >= low) and np.all(place[:3, 3] <= high))
 
 
 def go(rig: Rig, place: Floats, speed_m_s: float, *, settle_s: float = SETTLE_S) -> None:

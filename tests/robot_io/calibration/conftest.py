@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 
 import numpy as np
 import pytest
@@ -23,6 +24,11 @@ def pose(xyz: Sequence[float], rotvec: Sequence[float]) -> np.ndarray:
     return T
 
 
+@lru_cache(maxsize=4)
+def _texture(board: BoardConfig, n: int) -> np.ndarray:
+    return np.pad(board_image(board, n), n, constant_values=255)
+
+
 def draw_board(
     T_cam_board: np.ndarray, K: np.ndarray = LENS, distortion: Sequence[float] = (), board: BoardConfig = BOARD
 ) -> np.ndarray:
@@ -30,7 +36,12 @@ def draw_board(
     import cv2
 
     n = 80
-    texture = np.pad(board_image(board, n), n, constant_values=255)
+    texture = _texture(board, n)
+    if not np.any(distortion):
+        to_texture = np.array([[n / board.square_m, 0, n - 0.5], [0, n / board.square_m, n - 0.5], [0, 0, 1]])
+        through = to_opencv(K) @ T_cam_board[:3, [0, 1, 3]] @ np.linalg.inv(to_texture)
+        image = cv2.warpPerspective(texture, through, SIZE, borderValue=120)
+        return np.repeat(cv2.GaussianBlur(image, (0, 0), 0.6)[..., None], 3, axis=2)
     u, v = np.meshgrid(np.arange(SIZE[0], dtype=np.float64), np.arange(SIZE[1], dtype=np.float64))
     pixels = np.stack([u.ravel(), v.ravel()], axis=-1)[:, None]
     rays = cv2.undistortPoints(pixels, to_opencv(K), np.asarray(distortion, dtype=np.float64))[:, 0]
