@@ -165,7 +165,7 @@ class JointLimiter:
         try:
             if self._ruckig.calculate(given, self._trajectory) not in self._working:
                 return "joints"
-        except RuntimeError:  # rounding
+        except (RuntimeError, ValueError):  # rounding
             return "joints"
         way = 0.0
         for bound, low, high in zip(self._trajectory.position_extrema, self._low_list, self._high_list, strict=True):

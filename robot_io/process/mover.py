@@ -23,6 +23,7 @@ _SPEED_SHARE = 0.99
 _SPREAD = 0.25  # what an axis across the way gets, relative to the one along it
 _PATIENCE = 5  # cycles between plans for the same target, and after a refusal
 _SLOWEST = 0.2  # share of the speed right at a wall
+_CALMEST = 0.3  # share of acceleration and jerk that is left however slow it is, to get slow
 _ROUNDING = 1 + 1e-9
 _THERE_M = _THERE_RAD = 1e-9
 
@@ -145,7 +146,7 @@ class Mover:
         Args:
             goal: position inside the region and orientation, or None to come to rest.
             scale: share of the speeds, 0..1.
-            slow: share of all: speed * slow, acceleration * slow^2, jerk * slow^3.
+            slow: share of the speeds, and down to a third of acceleration and jerk too.
         """
         before = self.turn.x
         held = self._brake() if goal is None or scale <= 0 or slow <= 0 else self._follow(goal, scale, slow)
@@ -228,7 +229,7 @@ class Mover:
         )
         try:
             self._planned = self._ruckig.calculate(given, self._trajectory) in self._working
-        except RuntimeError:  # ruckig found no profile (rounding): brake, and plan from there
+        except (RuntimeError, ValueError):  # ruckig found no profile (rounding): brake, and plan from there
             self._planned = False
         self._duration = self._trajectory.duration if self._planned else 0.0
         return held if self._planned else (*held, "plan")
@@ -250,10 +251,11 @@ def _limits(track: Track, way: Vector, scale: float, slow: float) -> tuple[list[
     shares = [max(abs(part) / length, _SPREAD) if length > 0 else 1.0 for part in way]
     total = math.sqrt(sum(share * share for share in shares))
     shares = [share / total for share in shares]
-    jerk = track.jerk * _SHARE * slow**3
+    calm = max(slow, _CALMEST)
+    jerk = track.jerk * _SHARE * calm
     jerks = [max(jerk * share, 1e-9) for share in shares]
     peaks = [max(abs(v), abs(v + a * abs(a) / (2 * j))) for v, a, j in zip(track.v, track.a, jerks, strict=True)]
-    speed, acceleration = track.speed * _SPEED_SHARE * scale * slow, track.acceleration * _SHARE * slow**2
+    speed, acceleration = track.speed * _SPEED_SHARE * scale * slow, track.acceleration * _SHARE * calm
     return _around(peaks, speed, shares), _around([abs(a) for a in track.a], acceleration, shares), jerks
 
 
@@ -262,8 +264,9 @@ def _around(values: list[float], most: float, shares: list[float]) -> list[float
     if all(value <= most * share for value, share in zip(values, shares, strict=True)):
         return [most * share for share in shares]
     squares = sum(value * value for value in values)
-    spare = most * most - squares
+    spare, least = most * most - squares, 0.05 * most
     if spare > 0:
-        return [math.sqrt(value * value + share * share * spare) for value, share in zip(values, shares, strict=True)]
+        grown = [value * value + share * share * spare for value, share in zip(values, shares, strict=True)]
+        return [max(math.sqrt(square), least) for square in grown]
     shrink = most / math.sqrt(squares)  # faster than allowed by now: slow down without a turn
-    return [max(value * shrink, 0.05 * most) for value in values]
+    return [max(value * shrink, least) for value in values]

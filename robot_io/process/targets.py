@@ -195,7 +195,7 @@ def _form(target: Floats, gripper: float | None) -> CommandAck | None:
         return _rejected("shape", f"Expected 7 numbers, found an array of shape {values.shape}.")
     if not np.isfinite(values).all():
         return _rejected("nan", "It contains a value that is not a finite number.")
-    size = math.sqrt(float(values[3:] @ values[3:]))
+    size = math.hypot(*values[3:].tolist())
     if abs(size - 1) > _UNIT:
         return _rejected("quaternion", f"Expected a unit quaternion, found one of length {size:.3f}.")
     if gripper is not None and not 0 <= gripper <= 1:
