@@ -209,8 +209,11 @@ def _consent(rig: Rig, kind: str) -> None:
     from cascade.contracts.errors import OperatorStop
     from cascade.contracts.hardware import HardwareRig
 
-    hardware = rig.hardware if isinstance(rig, HardwareRig) else None
-    if hardware is None:
+    if not isinstance(rig, HardwareRig):
+        return
+    hardware = rig.hardware
+    if hardware is None:  # nothing real is behind it
+        rig.permit_motion()
         return
     typer.echo(
         f"{hardware.arm} at {hardware.address} is about to move slowly around where it stands, for: {kind}.\n"
@@ -222,7 +225,7 @@ def _consent(rig: Rig, kind: str) -> None:
         answer = str(typer.prompt(f'Type "{WORD}" to let the arm move; anything else stops', default="", err=True))
     if answer.strip().lower() != WORD:
         raise OperatorStop("calibrate: nobody agreed to the motion; nothing has moved.", "Or move the arm by hand.")
-    rig.permit_motion()  # type: ignore[attr-defined]
+    rig.permit_motion()
 
 
 def _tell(told: Mapping[str, Any], as_json: bool, then: str) -> None:

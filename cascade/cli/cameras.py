@@ -109,8 +109,13 @@ def _found() -> list[dict[str, str]]:
 
 def _open(stack: ExitStack, name: str, camera: str | None, task: str, settings: list[str]) -> Camera:
     """Open one camera, of a kind or of a rig; a real rig's arm stays unconnected."""
+    from cascade.contracts.hardware import HardwareRig
+
     device, rig = find_camera(name, camera, settings)
-    if rig is not None and rig.monitor is not None:  # simulated: there is nothing to see before a scene is built
+    drawn = rig is not None and (rig.monitor is not None or (isinstance(rig, HardwareRig) and rig.hardware is None))
+    if rig is not None and drawn:  # nothing real behind it, and nothing to see before a scene is built
+        if isinstance(rig, HardwareRig):
+            rig.permit_motion()
         stack.enter_context(rig)
         rig.reset(task=task, seed=0)
         return device
