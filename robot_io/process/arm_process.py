@@ -382,7 +382,7 @@ class ArmProcess:
 
     def limited(self) -> tuple[str, ...]:
         """Which limits held the last setpoint back."""
-        return tuple(filter(None, self._record()["limited"].decode().split(",")))
+        return tuple(filter(None, bytes(self._record()["limited"]).decode().split(",")))
 
     def events(self) -> list[ArmEvent]:
         """What happened since the last call, oldest first."""

@@ -83,7 +83,7 @@ def _nice() -> bool:
 
 def _lock_memory() -> bool:
     try:
-        return ctypes.CDLL(None, use_errno=True).mlockall(_LOCK_ALL) == 0
+        return bool(ctypes.CDLL(None, use_errno=True).mlockall(_LOCK_ALL) == 0)
     except (OSError, AttributeError):
         return False
 

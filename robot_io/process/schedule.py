@@ -60,7 +60,8 @@ class Targets:
 
     def _splice(self, command: Command, times_ns: Sequence[int], now_ns: int, here: Floats) -> None:
         start, gripper = self.at(now_ns)
-        times, values, openings = [now_ns], [here if start is None else start], [gripper]
+        times, values = [now_ns], [here if start is None else start]
+        openings: list[float] = []
         if self._scheduled:  # what comes before the first new target still holds
             for time_ns, value, opening in zip(self._times_ns, self._values, self._gripper, strict=True):
                 if now_ns < time_ns < times_ns[0]:
@@ -72,9 +73,8 @@ class Targets:
                 times.append(max(time_ns, times[-1]))
                 values.append(value)
                 openings.append(opening)
-        first = openings[1]
         self._times_ns, self._values = times, values
-        self._gripper = [first if opening is None else opening for opening in openings]
+        self._gripper = [openings[0] if gripper is None else gripper, *openings]
 
     def at(self, now_ns: int) -> tuple[Floats | None, float | None]:
         """Return (pose (7,), gripper opening) to go to now; (None, None) when nothing holds any more."""
