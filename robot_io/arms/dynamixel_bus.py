@@ -7,6 +7,7 @@ with its packet handler, whatever their order.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import select
@@ -47,7 +48,7 @@ class DynamixelBus:
         budget_s: longest time of one call, retries included.
     """
 
-    def __init__(self, port: str, *, baud_hz: int, reply_s: float = 0.01, budget_s: float = 0.05) -> None:
+    def __init__(self, port: str, *, baud_hz: int, reply_s: float = 0.01, budget_s: float = 0.1) -> None:
         self.port = port
         self.retries = 0
         self._baud_hz = baud_hz
@@ -239,6 +240,11 @@ def _blocking_port(sdk: Any) -> Any:
             if not received:
                 raise OSError(errno.EIO, "the device is gone")
             return list(received)
+
+        def writePort(self, packet: list[int]) -> int:  # noqa: N802
+            with contextlib.suppress(BlockingIOError):  # the port is full: like a frame lost on the wire
+                os.write(self.ser.fileno(), bytes(packet))
+            return len(packet)
 
     return BlockingPort
 

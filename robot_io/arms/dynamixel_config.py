@@ -95,7 +95,7 @@ class DynamixelConfig(PluginConfig):
     kinematics: str | None = Field(None, description="Name of the arm's kinematic model, where there is one.")
     baud_hz: int = Field(1_000_000, gt=0, description="Speed of the bus [bit/s].")
     rate_hz: float = Field(100.0, ge=50.0, le=100.0, description="Setpoints per second.")
-    bus_budget_s: float = Field(0.05, gt=0.0, le=2.0, description="Silence after which a servo counts as dead [s].")
+    bus_budget_s: float = Field(0.1, gt=0.0, le=2.0, description="Silence after which a servo counts as dead [s].")
     watchdog_s: float = Field(
         0.2, ge=0.02, le=2.54, description="Silence on the bus after which the servos stop by themselves [s]."
     )

@@ -7,7 +7,9 @@ time alone, so that a dead servo in the chain does not silence those behind it.
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import os
 import select
 import threading
 import time
@@ -64,7 +66,7 @@ class FeetechBus:
         budget_s: longest time of one call, retries included; a servo silent for all of it is reported.
     """
 
-    def __init__(self, port: str, *, baud_hz: int = 1_000_000, reply_s: float = 0.006, budget_s: float = 0.05) -> None:
+    def __init__(self, port: str, *, baud_hz: int = 1_000_000, reply_s: float = 0.006, budget_s: float = 0.1) -> None:
         self.port = port
         self.counts = BusCounts()
         self._baud_hz = baud_hz
@@ -93,7 +95,7 @@ class FeetechBus:
             ) from error
         self._lost = (OSError, termios.error)  # a pulled cable shows as either; SerialException is an OSError
         try:
-            self._serial = serial.Serial(self.port, self._baud_hz, timeout=0, write_timeout=0, exclusive=True)
+            self._serial = serial.Serial(self.port, self._baud_hz, timeout=0, exclusive=True)
         except (serial.SerialException, termios.error, ValueError) as error:
             raise _cannot_open(self.port, error) from error
 
@@ -246,8 +248,8 @@ class FeetechBus:
             self._drain()
         if flush:
             port.reset_input_buffer()
-        if port.write(request) != len(request):
-            raise OSError(errno.EIO, "the port takes no more")
+        with contextlib.suppress(BlockingIOError):  # the port is full: like a frame lost on the wire, asked again
+            os.write(port.fileno(), request)
 
     def _drain(self) -> None:
         """Let replies to an older question pass, so that they are not taken for the answer to the next one."""

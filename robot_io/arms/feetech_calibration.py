@@ -74,7 +74,7 @@ def calibrate_servos(
     model: str = "so101",
     signs: Mapping[str, int] | None = None,
     baud_hz: int = 1_000_000,
-    bus_budget_s: float = 0.05,
+    bus_budget_s: float = 0.1,
     overwrite: bool = False,
 ) -> ServoCalibration:
     """Calibrate an SO-100 or SO-101 whose servos have the ids 1 to 6 from the base to the gripper.

@@ -21,7 +21,7 @@ class FeetechConfig(PluginConfig):
     calibration: Path = Field(description="Calibration file of this very arm (cascade calibrate servos).")
     rate_hz: float = Field(100.0, ge=50.0, le=100.0, description="Setpoints per second.")
     baud_hz: int = Field(1_000_000, gt=0, description="Speed of the bus [bit/s].")
-    bus_budget_s: float = Field(0.05, gt=0.0, le=2.0, description="Silence after which a servo counts as dead [s].")
+    bus_budget_s: float = Field(0.1, gt=0.0, le=2.0, description="Silence after which a servo counts as dead [s].")
     rest_q_rad: tuple[float, float, float, float, float] = Field(
         FOLDED_Q, description="Pose in which torque may be taken off without a fall [rad]."
     )

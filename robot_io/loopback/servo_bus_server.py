@@ -272,7 +272,8 @@ class Server:
             return
         for request in self._bus.protocol.parse(self._wire):
             for reply in self._bus.handle(request):
-                os.write(master, reply)
+                with contextlib.suppress(BlockingIOError):  # nobody reads, the terminal is full: lost, as on a wire
+                    os.write(master, reply)
 
     def _accept(self, listener: socket.socket) -> None:
         connection, _ = listener.accept()
