@@ -31,7 +31,7 @@ from robot_io.arms.robotiq import GripperResult, RobotiqGripper
 from robot_io.arms.rtde_monitor import PLAYING, RUNNING, RTDEMonitor, Sample
 from robot_io.arms.ur_config import URConfig
 from robot_io.arms.ur_errors import control_refused, not_powered, stopped
-from robot_io.arms.ur_pose import flange_of, matrix_of, to_ur
+from robot_io.arms.ur_pose import apart, flange_of, matrix_of, to_ur
 from robot_io.process.models import arm_model
 
 Floats = NDArray[np.float64]
@@ -39,6 +39,9 @@ Floats = NDArray[np.float64]
 RATE_HZ = 125.0
 UNLOCK_AFTER_S = 5.0
 """A protective stop can be unlocked this long after it, says the controller; look at its cause meanwhile."""
+
+_RESUME_M, _RESUME_RAD = 0.01, 0.03
+"""After a safeguard stop the arm goes on by itself only if it is to go on from where it stands."""
 
 _FEED_S = 0.012  # without a setpoint for longer than this, the watchdog is fed by itself
 _GRIPPER_NOTICE_S = 0.3  # how long a lost object or a timeout is reported as a reason to hold
@@ -63,6 +66,7 @@ class URDriver:
             has_gripper=config.gripper != "none",
             has_wrench=True,
             address=config.host,
+            T_flange_ee=None if config.tcp_offset is None else matrix_of(np.array(config.tcp_offset)),
         )
         self._monitor = RTDEMonitor(
             config.host, silence_s=config.silence_s, command_register=24 if config.registers == "upper" else 0
@@ -74,6 +78,8 @@ class URDriver:
         self._sample: Sample | None = None
         self._armed = False
         self._sent_s = 0.0
+        self._paused = False  # by a safeguard, since the last setpoint
+        self._withheld = ""
         self._stopped_s: float | None = None  # when a protective stop was first seen
 
     def _make_gripper(self) -> RobotiqGripper | None:
@@ -173,11 +179,12 @@ class URDriver:
             self._power_on(sample)
         if self._armed:
             self.disarm()
-        if self._monitor.read().runtime_state == PLAYING:
-            raise DeviceError(
-                f"{host}: expected no running program, another one runs on the controller.",
-                "Stop it at the pendant; only one program can move the arm.",
-            )
+        self._until(
+            lambda now: now.runtime_state != PLAYING,
+            1.0,
+            "program that runs on the controller to end",
+            "Stop it at the pendant; only one program can move the arm.",
+        )
         control = self._need_control()
         with _vendor_errors(host):
             # The controller's registers outlive its programs: a program would take up the last target at once.
@@ -190,6 +197,7 @@ class URDriver:
                 self.halt()
                 raise DeviceError(f"{host}: the controller did not take the watchdog; the arm stays unarmed.", "Retry.")
         self._armed, self._sent_s = True, time.monotonic()
+        self._paused, self._withheld = False, ""
         if self._gripper is not None:
             self._gripper.activate()
 
@@ -231,6 +239,8 @@ class URDriver:
 
     def _faults(self, sample: Sample, running: bool) -> Iterator[DeviceFault]:
         moving_allowed = sample.safety in (Safety.NORMAL, Safety.REDUCED)
+        if self._withheld:
+            yield DeviceFault(code="safeguard_resume", message=self._withheld)
         if sample.robot_mode != RUNNING and moving_allowed and self._armed:
             yield DeviceFault(code="not_powered", message=str(not_powered(self._config.host, sample)))
         elif self._armed and not running and moving_allowed:
@@ -260,14 +270,30 @@ class URDriver:
         sample = self._sample
         if self._gripper is not None and gripper is not None:
             self._gripper.move(gripper)
-        if not self._armed or sample is None or sample.runtime_state != PLAYING:
+        if not self._armed or sample is None:
             return
-        if sample.safety not in (Safety.NORMAL, Safety.REDUCED):
+        if sample.runtime_state != PLAYING or sample.safety not in (Safety.NORMAL, Safety.REDUCED):
+            self._paused = self._paused or sample.safety is Safety.SAFEGUARD_STOP
             return
-        config = self._config
+        config, pose = self._config, to_ur(setpoint)
+        if self._paused and not self._may_resume(pose, sample):
+            return
+        self._paused = False
         with _vendor_errors(config.host):
-            self._need_control().servoL(to_ur(setpoint), 0.5, 0.5, 1.0 / RATE_HZ, config.lookahead_s, config.gain)
+            self._need_control().servoL(pose, 0.5, 0.5, 1.0 / RATE_HZ, config.lookahead_s, config.gain)
         self._sent_s = time.monotonic()
+
+    def _may_resume(self, pose: list[float], sample: Sample) -> bool:
+        """Whether a pose is where the safeguard stopped the arm; if not, end the program: the arm would jump."""
+        away_m, away_rad = apart(pose, sample.tcp_pose)
+        if away_m <= _RESUME_M and away_rad <= _RESUME_RAD:
+            return True
+        self.halt()
+        self._withheld = (
+            f"After the safeguard stop the next setpoint is {away_m * 1e3:.0f} mm and {away_rad:.2f} rad away from the "
+            "arm: it was not sent. Clear the fault and arm again, to go on from where the arm stands."
+        )
+        return False
 
     def halt(self) -> None:
         """Replace the program by a stop along the tool's path; one write, no waiting, never raises."""
@@ -281,7 +307,9 @@ class URDriver:
         Raises:
             DeviceError: too early (says how long to wait), refused, or a stop that only a person can leave.
         """
-        self._armed = False
+        if self._armed:
+            self.halt()
+        self._withheld = ""
         safety = self._wait_fresh().safety
         if safety is Safety.PROTECTIVE_STOP:
             self._unlock()
@@ -366,13 +394,13 @@ class URDriver:
         time.sleep(0.01)
         return self._monitor.read()
 
-    def _until(self, holds: Callable[[Sample], bool], timeout_s: float, what: str) -> None:
+    def _until(self, holds: Callable[[Sample], bool], timeout_s: float, what: str, fix: str = "") -> None:
         """Read until `holds`; raises DeviceError after `timeout_s`."""
         deadline = time.monotonic() + timeout_s
         while not holds(self._wait_fresh()):
             self._drain()
             if time.monotonic() > deadline:
-                raise DeviceError(f"{self._config.host}: waited {timeout_s:.1f} s for the {what}, in vain.")
+                raise DeviceError(f"{self._config.host}: waited {timeout_s:.1f} s for the {what}, in vain.", fix)
             time.sleep(0.004)
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from math import atan2, cos, sin, sqrt
+from collections.abc import Sequence
+from math import acos, atan2, cos, sin, sqrt
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +35,13 @@ def matrix_of(pose: Floats) -> Floats:
     K = np.array([[0.0, -c, b], [c, 0.0, -a], [-b, a, 0.0]]) / angle
     T[:3, :3] += sin(angle) * K + (1.0 - cos(angle)) * (K @ K)
     return T
+
+
+def apart(one: Sequence[float] | Floats, other: Sequence[float] | Floats) -> tuple[float, float]:
+    """Return how far two UR poses (6,) are apart: [m] and [rad]."""
+    first, second = matrix_of(np.asarray(one)), matrix_of(np.asarray(other))
+    cosine = (float(np.trace(first[:3, :3] @ second[:3, :3].T)) - 1.0) / 2.0
+    return float(np.linalg.norm(first[:3, 3] - second[:3, 3])), acos(max(-1.0, min(1.0, cosine)))
 
 
 def flange_of(model: ArmModel, q: Floats) -> Floats:

@@ -76,7 +76,7 @@ def test_streamed_poses_are_reached_and_arrive_as_they_were_sent(
 def test_an_armed_arm_without_setpoints_keeps_its_program_as_long_as_it_is_read(
     armed: URDriver, loopback: URLoopback
 ) -> None:
-    for _ in range(60):
+    for _ in range(90):
         reading = armed.read()
         time.sleep(0.015)
     assert reading.running
@@ -170,6 +170,32 @@ def test_safeguard_stop_pauses_and_goes_on_by_itself(armed: URDriver, loopback: 
     assert armed.read().safety is Safety.NORMAL
 
 
+@pytest.mark.parametrize("away_m", [0.0, 0.04])
+def test_after_a_safeguard_the_arm_goes_on_only_from_where_it_stands(
+    armed: URDriver, loopback: URLoopback, until: Until, pose_of: Callable[[np.ndarray], np.ndarray], away_m: float
+) -> None:
+    T = armed.read().T_base_ee
+    assert T is not None
+    pose = pose_of(T)
+    armed.send(pose, None)
+    loopback.safeguard_stop(True)
+    until(lambda: armed.read().safety is Safety.SAFEGUARD_STOP)
+    pose[2] += away_m
+    armed.send(pose, None)
+    loopback.safeguard_stop(False)
+    until(lambda: armed.read().running)
+    for _ in range(20):
+        armed.send(pose, None)
+        armed.read()
+        time.sleep(0.005)
+    assert codes(armed) == (set() if away_m == 0.0 else {"safeguard_resume"})
+    assert armed.read().running == (away_m == 0.0)
+    assert loopback.state()["pose"][2] == pytest.approx(T[2, 3], abs=1e-3)
+    armed.recover()
+    armed.arm()
+    assert codes(armed) == set()
+
+
 def test_reduced_mode_is_reported_and_motion_goes_on(armed: URDriver, loopback: URLoopback, until: Until) -> None:
     loopback.reduced_mode(True)
     until(lambda: armed.read().safety is Safety.REDUCED)
@@ -246,7 +272,7 @@ def test_upper_registers_work_while_another_client_has_the_lower_ones(
     other.arm()
     assert other.read().running
     first.read()
-    with pytest.raises(DeviceError, match="another one runs"):
+    with pytest.raises(DeviceError, match="only one program"):
         first.arm()
 
 

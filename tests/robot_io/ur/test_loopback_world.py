@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from robot_io.arms.ur_pose import flange_of, matrix_of, to_ur
+from robot_io.arms.ur_pose import apart, flange_of, matrix_of, to_ur
 from robot_io.loopback.ur_kinematics import Kinematics, rotation, rotation_vector, transform, ur_pose
 from robot_io.loopback.ur_rtde_server import HEADER, Inputs, Outputs, Session
 from robot_io.loopback.ur_script import DONE, READY, ControlProgram, Registers, register_offset, run_lines
@@ -64,6 +64,16 @@ def test_driver_and_controller_mean_the_same_by_a_pose(vector: np.ndarray, posit
         pose = np.array(to_ur(np.concatenate([position, sign * np.array([w, x, y, z])])))
         assert np.linalg.norm(pose[3:]) <= np.pi + 1e-9
         assert np.allclose(matrix_of(pose), transform(np.concatenate([position, vector])), atol=1e-9)
+
+
+@settings(max_examples=50, deadline=None)
+@given(vector=vectors, turn=st.floats(0.0, 3.1), away=st.floats(0, 1.0))
+def test_distance_of_poses_is_the_way_and_the_angle_between_them(vector: np.ndarray, turn: float, away: float) -> None:
+    one = np.concatenate([[0.1, 0.2, 0.3], vector])
+    T = transform(one)
+    T[:3, :3] = T[:3, :3] @ rotation(np.array([0.0, turn, 0.0]))
+    T[1, 3] += away
+    assert apart(one, ur_pose(T)) == pytest.approx((away, turn), abs=1e-6)
 
 
 def start(offset: int = 0) -> tuple[World, Registers, ControlProgram]:
