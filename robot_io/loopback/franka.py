@@ -14,6 +14,7 @@ import socket
 import struct
 import threading
 import time
+from collections import deque
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +38,7 @@ from robot_io.loopback.franka_world import STEP_S, FrankaWorld, description
 
 Floats = NDArray[np.float64]
 
+RECORDED = 50_000  # newest commands that are kept
 IDLE_STEPS = 2  # states come every 2 ms while nothing moves
 PATIENCE_S = 0.5  # a real controller aborts after 20 ms without an answer
 _SETTERS = range(Command.SET_COLLISION_BEHAVIOR, Command.RECOVER)
@@ -48,12 +50,15 @@ class FrankaController:
 
     Args:
         host: loopback address, such as 127.0.0.41.
+
+    Attributes:
+        commands: (monotonic time, joint positions [rad] or torques [Nm]) of each step, oldest first.
     """
 
     def __init__(self, host: str = "127.0.0.1") -> None:
         self.host = host
         self.world = FrankaWorld()
-        self.commands: list[tuple[float, Floats]] = []
+        self.commands: deque[tuple[float, Floats]] = deque(maxlen=RECORDED)
         self._lock = threading.RLock()
         self._stop = threading.Event()
         self._muted = False

@@ -12,6 +12,7 @@ import socket
 import struct
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -36,6 +37,7 @@ Floats = NDArray[np.float64]
 COLLISION, JOINT_LIMIT, KINEMATICS = 31, 23, 21
 SERVO_MODE = 1
 MOVING, STANDBY, PAUSED, STOPPED, RESET = 1, 2, 3, 4, 5
+RECORDED = 50_000  # newest setpoints and commands that are kept
 BAUD_2M = 11  # index of 2 Mbaud in the controller's table
 REPORT_HZ = {NORMAL_PORT: 5.0, REAL_PORT: 100.0}
 
@@ -56,14 +58,18 @@ class XArmController:
         model: 'xarm6' or 'xarm7'.
         host: loopback address; several controllers need several (127.0.0.2, ...), since the report ports are fixed.
         port: command port, 0: any free one.
+
+    Attributes:
+        setpoints: accepted servo commands, oldest first.
+        commands: every other command as (monotonic time, function, data), oldest first.
     """
 
     def __init__(self, model: str = "xarm6", host: str = "127.0.0.1", port: int = 0) -> None:
         self.model, self.host, self.port = model, host, port
         self.world = XArmWorld(model)
         self.gripper = XArmGripper()
-        self.setpoints: list[Setpoint] = []
-        self.commands: list[tuple[float, int, bytes]] = []
+        self.setpoints: deque[Setpoint] = deque(maxlen=RECORDED)
+        self.commands: deque[tuple[float, int, bytes]] = deque(maxlen=RECORDED)
         self.mode, self.state, self.enabled, self.error_code, self.warning_code = 0, STOPPED, False, 0, 0
         self._lock = threading.RLock()
         self._stop = threading.Event()

@@ -93,7 +93,7 @@ def test_connecting_takes_no_control(controller: FrankaController) -> None:
         assert eventually(lambda: driver.read().t_dev_s > first)
         with pytest.raises(DeviceError, match="before it is armed"):
             driver.send(reading.q, None)
-    assert controller.commands == []
+    assert not controller.commands
 
 
 def test_arming_holds_the_arm_where_it_is_and_setpoints_lead_it(controller: FrankaController) -> None:
@@ -108,6 +108,16 @@ def test_arming_holds_the_arm_where_it_is_and_setpoints_lead_it(controller: Fran
         assert eventually(lambda: np.allclose(driver.read().q, goal, atol=5e-3))
         assert driver.read().running
         assert len(controller.commands) > 100
+
+
+def test_the_reference_carries_the_speed_that_two_setpoints_implied(controller: FrankaController) -> None:
+    with driving(controller) as driver:
+        q, step = driver.read().q, np.full(7, 0.001)
+        driver.send(q, None)
+        driver.send(q + step, None)
+        assert np.allclose(driver._motion.get_reference().dq, step * driver.info.rate_hz)
+        driver.send(q + step, None)
+        assert np.allclose(driver._motion.get_reference().dq, 0.0)
 
 
 def test_a_reflex_is_a_latching_fault_until_it_recovers_and_is_armed(controller: FrankaController) -> None:

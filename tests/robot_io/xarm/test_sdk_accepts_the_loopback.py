@@ -66,7 +66,7 @@ def test_servo_commands_before_the_sequence_is_done_are_refused(api: Any, contro
     api.motion_enable(True)
     api.set_mode(1)
     assert api.set_servo_angle_j(joints, is_radian=True) == 9
-    assert controller.setpoints == []
+    assert not controller.setpoints
 
 
 def test_a_collision_refuses_commands_until_clean_enable_mode_state(api: Any, controller: XArmController) -> None:
@@ -88,7 +88,7 @@ def test_joints_out_of_range_raise_the_controllers_error(api: Any, controller: X
     joints[4] = math.pi + 0.5
     api.set_servo_angle_j(list(joints), is_radian=True)
     assert controller.error_code in (0, 23)  # the SDK may refuse it before the controller does
-    assert controller.setpoints == []
+    assert not controller.setpoints
 
 
 def test_the_gripper_closes_at_its_speed_and_stops_at_a_thing(api: Any, controller: XArmController) -> None:
