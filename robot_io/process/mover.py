@@ -49,6 +49,11 @@ class Track:
         """Whether it stands."""
         return self.v == ZERO and self.a == ZERO
 
+    @property
+    def rest_place(self) -> Vector:
+        """Where a stop from here ends."""
+        return self.x if self._stop is None else self._stop.end
+
     def offer(self, x: Vector, v: Vector, a: Vector) -> bool:
         """Go on to a proposed state if a stop from there is safe; return whether it was."""
         if norm(v) > self.speed * _ROUNDING or norm(a) > self.acceleration * _ROUNDING:
@@ -235,11 +240,11 @@ class Mover:
         return held if self._planned else (*held, "plan")
 
     def _near(self, goal: Vector) -> tuple[tuple[str, ...], float]:
-        """Share of the speed this close to a wall; going away from it is not slowed down."""
+        """Share of the speed where a stop from here ends this close to a wall; going away is not slowed down."""
         margin = self.region.margin_m
         if margin <= 0:
             return (), 1.0
-        here = self.region.distance_m(self.place.x)
+        here = self.region.distance_m(self.place.rest_place)
         if here >= margin or self.region.distance_m(goal) > here:
             return (), 1.0
         return ("margin",), max(here / margin, _SLOWEST)
