@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import multiprocessing
 import random
 import signal
@@ -40,7 +41,7 @@ def emulation_of(name: str) -> Emulation:
     if name in ("xarm6", "xarm7"):
         return Emulation({"host": "127.0.0.1", "port": 502}, lambda: _xarm(name))
     if name == "so101":
-        return Emulation({"port": "/dev/null", "calibration": "/dev/null"}, _so101)
+        return Emulation({"port": "/dev/null", "calibration": str(_nominal_calibration())}, _so101)
     known = ("ur3e", "ur5e", "ur10e", "xarm6", "xarm7", "so101")
     raise ConfigError(f"loopback {name!r}: no emulated controller has that name.", did_you_mean(name, known))
 
@@ -79,16 +80,20 @@ def _so101() -> Iterator[Mapping[str, Any]]:
     with interrupts_held():
         bus.start()
     try:
-        with TemporaryDirectory(prefix="so101-") as folder:
-            path = Path(folder) / "so101.yaml"
-            _nominal_calibration(path)
-            yield {"port": bus.address, "calibration": str(path)}
+        yield {"port": bus.address, "calibration": str(_nominal_calibration())}
     finally:
         bus.close()
 
 
-def _nominal_calibration(path: Path) -> None:
-    """Write what a calibration of the emulated servos would find."""
+@functools.cache
+def _folder() -> TemporaryDirectory[str]:
+    """A folder that is gone with this process."""
+    return TemporaryDirectory(prefix="cascade-so101-")
+
+
+@functools.cache
+def _nominal_calibration() -> Path:
+    """Write what a calibration of the emulated servos would find, and return its path."""
     from robot_io.arms.feetech_calibration_file import (
         GripperCalibration,
         JointCalibration,
@@ -113,7 +118,9 @@ def _nominal_calibration(path: Path) -> None:
         id=gripper.id, offset_ticks=0, closed_ticks=round(gripper.lower_stop), open_ticks=round(gripper.upper_stop)
     )
     calibration = ServoCalibration(model="so101", date=datetime.now(UTC), joints=found, gripper=fingers)
+    path = Path(_folder().name) / "so101.yaml"
     save_calibration(path, calibration)
+    return path
 
 
 @contextmanager

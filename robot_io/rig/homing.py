@@ -12,7 +12,8 @@ from robot_io.rig.placed_arm import PlacedArm, pose_of, target_of
 Floats = NDArray[np.float64]
 
 NEAR_M, NEAR_RAD = 0.004, 0.02
-SETTLE_S = 3.0
+PATIENCE_S = 3.0  # without getting nearer
+PROGRESS = 0.002  # what counts as nearer [m + rad]
 
 
 def go_to(arm: PlacedArm, clock: WallClock, target: Floats, gripper: float = 1.0) -> None:
@@ -27,9 +28,7 @@ def go_to(arm: PlacedArm, clock: WallClock, target: Floats, gripper: float = 1.0
     step_m, step_rad = 0.5 * limits.max_step_m, 0.5 * limits.max_rotation_rad
     pieces = max(1, int(np.ceil(max(way_m / step_m, turn_rad / step_rad))))
     path = [_between(start, target, (index + 1) / pieces) for index in range(pieces)]
-    slow_s = 1.5 * max(way_m / limits.max_speed_m_s, turn_rad / limits.max_angular_speed_rad_s) + SETTLE_S
-    deadline_s = clock.now_s() + slow_s
-    index = 0
+    index, nearest, nearer_s = 0, way_m + turn_rad, clock.now_s()
     while True:
         arm.send(path[index], gripper)
         clock.tick()
@@ -41,10 +40,13 @@ def go_to(arm: PlacedArm, clock: WallClock, target: Floats, gripper: float = 1.0
             index += 1
         elif index + 1 == pieces and left_m < NEAR_M and left_rad < NEAR_RAD:
             return
-        if clock.now_s() > deadline_s:
+        far_m, far_rad = _apart(target_of(state.T_base_ee), target)
+        if far_m + far_rad < nearest - PROGRESS:
+            nearest, nearer_s = far_m + far_rad, clock.now_s()
+        if clock.now_s() > nearer_s + PATIENCE_S:
             raise DeviceError(
-                f"arm {arm.spec.name!r}: expected it at its start pose within {slow_s:.0f} s, found it {left_m:.3f} m "
-                f"and {left_rad:.2f} rad short.",
+                f"arm {arm.spec.name!r}: expected it at its start pose, found that it stands {far_m:.3f} m and "
+                f"{far_rad:.2f} rad short.",
                 "Is the pose within its reach and workspace? See the home, mount and tool of the rig.",
             )
 

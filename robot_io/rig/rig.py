@@ -188,7 +188,8 @@ class OneArmRig:
             if self._emulation is not None:
                 self._chosen = self._choose_arm(opening.enter_context(self._emulation.running()))
             process = self._process()
-            opening.enter_context(process)
+            opening.callback(process.close)
+            process.connect(self._options.connect_s)
             self._arm.attach(process)
             opening.callback(self._arm.attach, None)
             yield
