@@ -309,7 +309,7 @@ class Controller:
 
     def place(self, q: list[float]) -> None:
         """Put the arm at joints (6,) [rad] at once."""
-        self.world.q, self.world.qd = np.array(q, dtype=np.float64), np.zeros(6)
+        self.world.place(np.array(q))
 
     def reset(self) -> None:
         """Undo what knobs did: everybody is hung up on, the arm stands at home, powered, in remote control."""
@@ -384,7 +384,7 @@ class Controller:
         if self.program is not None:
             self.program.cycle()
         self.world.step()
-        self.world.trace.append((now, *self.world.pose.tolist(), *self.world.q.tolist()))
+        self.world.trace.append((now, *self.world.where))
 
     def close(self) -> None:
         """Let `run` end."""

@@ -126,6 +126,7 @@ class World:
         self.T_base_tcp, self.J = self.kinematics.forward(self.q, transform(self.tcp_offset))
         self.pose = ur_pose(self.T_base_tcp)
         self.twist = self.J @ self.qd
+        self.where = (*self.pose.tolist(), *self.q.tolist())
 
     @property
     def free(self) -> bool:
@@ -165,6 +166,11 @@ class World:
             return None
         return self.kinematics.inverse(pose, self.q, transform(self.tcp_offset))
 
+    def place(self, q: Floats) -> None:
+        """Put the arm at joints (6,) at once."""
+        self.q, self.qd, self.motion = np.array(q, dtype=np.float64), np.zeros(6), STAND
+        self._refresh()
+
     def set_tcp(self, offset: Floats) -> None:
         """`set_tcp`: pose (6,) of the tool centre point in the flange's frame."""
         self.tcp_offset = np.array(offset, dtype=np.float64)
@@ -195,7 +201,10 @@ class World:
             qd = np.zeros(6)  # the brakes
         if not isinstance(self.motion, SpeedTcp):
             self._twist = self.twist
+        if float(np.abs(qd).max()) < 1e-9 and not self.qd.any():
+            return  # it stands: nothing to work out
         self.qd = np.clip(qd, -self.kinematics.max_speed, self.kinematics.max_speed)
+        self.qd[np.abs(self.qd) < 1e-9] = 0.0
         self.q = self.q + self.qd * DT_S
         self._refresh()
 
