@@ -356,7 +356,7 @@ def test_another_arm_behind_the_same_port_is_refused(armed: FeetechDriver, bus: 
 def test_a_bus_without_power_says_so(make_driver: MakeDriver, bus: ServoBus) -> None:
     bus.dead([1, 2, 3, 4, 5, 6])
     with pytest.raises(DeviceError, match="found none that answers"):
-        make_driver().connect(20.0)
+        make_driver(bus_budget_s=0.1).connect(20.0)
 
 
 def test_late_replies_are_waited_for(armed: FeetechDriver, bus: ServoBus) -> None:
