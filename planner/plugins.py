@@ -50,6 +50,7 @@ class TrainMinutes(PluginConfig):
     """Wall-clock minutes of each stage."""
 
     autoencoder: float = Field(default=12.0, ge=0, description="auto-encoder of frames")
+    sketch: float = Field(default=0.0, ge=0, description="where the hand will go, before anything is drawn")
     regression: float = Field(default=45.0, ge=0, description="planner, one step")
     flow: float = Field(default=15.0, ge=0, description="planner, rectified flow on top")
     readout: float = Field(default=4.0, ge=0, description="hand readout from planned latents")
@@ -82,6 +83,7 @@ class TrainerConfig(PluginConfig):
     compact: bool = Field(False, description="write the networks with 8 bits per weight instead of 16")
     held_out_seeds: tuple[int, int] | None = Field(None, description="first and last seed also never trained on")
     initial: Path | None = Field(None, description="folder of planner weights to start from")
+    looks: tuple[Path, ...] = Field((), description="files of first looks, see benchmarks/first_looks.py")
     max_steps: int | None = Field(None, ge=1, description="end every stage after this many steps (for trials)")
     start_frame: int = Field(
         0, ge=0, le=4, description="frame at which an episode starts; 1 skips a first image that is not yet settled"

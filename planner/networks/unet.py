@@ -147,6 +147,20 @@ class PlanUNet(ModelMixin, ConfigMixin):  # type: ignore[misc]
         silence(self.leave[-1])
         silence(self.path[-1])
 
+    def look(
+        self, image: Tensor, text: Tensor, camera: Tensor | None = None, hand: Tensor | None = None
+    ) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor], Tensor]:
+        """Return what the first frame tells before anything is drawn, a fifth of the whole computation.
+
+        Returns:
+            (B, condition) of words and situation; what `Sketch` returns; (B, tasks) logits of the task.
+        """
+        words = self.words(text)
+        known = words
+        if self.situation is not None and camera is not None and hand is not None:
+            known = words + self.situation(camera, hand)
+        return known, self.sketch(image, F.silu(known)), self.task(F.silu(words)).float()
+
     def forward(
         self,
         noisy: Tensor,
@@ -169,12 +183,8 @@ class PlanUNet(ModelMixin, ConfigMixin):  # type: ignore[misc]
             hand: (B, 4) measured hand xyz and opening, normalised.
         """
         b, frames, channels, h, w = noisy.shape
-        words = self.words(text)
-        known = words
-        if self.situation is not None and camera is not None and hand is not None:
-            known = words + self.situation(camera, hand)
-        condition = known + self.clock(time_features(t, 64).to(words.dtype))
-        features, sketch, seen = self.sketch(image, F.silu(known))
+        known, (features, sketch, seen), task = self.look(image, text, camera, hand)
+        condition = known + self.clock(time_features(t, 64).to(known.dtype))
         condition = F.silu(condition + seen)
         shown = ((1 - t) * 4).clamp(max=1.0).to(noisy.dtype)[:, None, None, None]
         spots = draw_path(sketch.detach(), h).to(first.dtype)
@@ -196,7 +206,7 @@ class PlanUNet(ModelMixin, ConfigMixin):  # type: ignore[misc]
             if level < len(self.shrink):
                 x = self.shrink[level](x)
         x = self.middle(x, condition)
-        path = self.path(self.path_in(x).flatten(1)).view(b, frames, 4).float() + sketch[..., :4]
+        path = self.path(self.path_in(x).flatten(1)).view(b, frames, 4).float() + sketch[..., :4].detach()
         for index, pair in enumerate(self.up):
             blocks: Any = pair
             x = blocks[0](torch.cat([x, kept[len(kept) - 1 - index]], 1), condition)
@@ -204,4 +214,4 @@ class PlanUNet(ModelMixin, ConfigMixin):  # type: ignore[misc]
             if index < len(self.grow):
                 x = self.grow[index](F.interpolate(x, scale_factor=2.0, mode="nearest"))
         residual = self.leave(x).view(b, frames, channels, h, w)
-        return PlanOutput(residual=residual.float(), sketch=sketch, path=path, task=self.task(F.silu(words)).float())
+        return PlanOutput(residual=residual.float(), sketch=sketch, path=path, task=task)

@@ -113,13 +113,16 @@ def load_tracks(
 ) -> list[Track]:
     """Decode all episodes into memory (about 50 kB a frame and camera at 128 px), camera by camera of each.
 
+    An episode need not have all cameras, but one of them.
+
     Raises:
         DataError: there is no successful demonstration to learn from.
     """
     tracks = []
     for index in range(len(episodes)):
         episode = episodes[index]
-        tracks += [to_track(episode, camera, size, held_out, view, n) for n, camera in enumerate(cameras)]
+        seen = [name for name in cameras if name in episode.frames] or list(cameras)
+        tracks += [to_track(episode, name, size, held_out, view, cameras.index(name)) for name in seen]
         tick(index + 1, len(episodes))
     if not any(track.teaches and not track.held_out for track in tracks):
         raise DataError(

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from planner.networks.autoencoder import FrameAutoencoder
@@ -17,85 +14,12 @@ from planner.networks.unet import PlanOutput, PlanUNet
 from planner.sampling import integrate, sigmas
 from planner.training.context import TrainingContext, moving, psnr_db
 from planner.training.data import Window, WindowSampler, held_out_windows
-from planner.training.latents import LatentCache
-from planner.training.words import WordBank
-from planner.weights import Scales
+from planner.training.plan_batches import PlanBatch, PlanBatches
+from planner.training.sketch_stage import HELD_OUT_LIMIT, medians, sketch_losses
 
 MOVING_WEIGHT, HAND_WEIGHT = 3.0, 4.0
-PATH_WEIGHT, SKETCH_WEIGHT, TASK_WEIGHT = 0.5, 0.5, 0.05
+PATH_WEIGHT = 0.5
 FULL_NOISE_SHARE = 0.25
-HAND_JITTER = 0.02  # of a standard deviation, some 2 mm
-HELD_OUT_LIMIT = 132
-
-
-@dataclass(frozen=True)
-class PlanBatch:
-    """Tensors of B windows, normalised: latents (B, T+1, C, h, w), path (B, T+1, 4), uv (B, T+1, 2) and the rest.
-
-    `camera` (B,) and `hand` (B, 4), the measured start of the path, are what the networks are told beside the image.
-    """
-
-    first: Tensor
-    residual: Tensor
-    image: Tensor
-    text: Tensor
-    path: Tensor
-    uv: Tensor
-    task: Tensor
-    camera: Tensor
-    hand: Tensor
-
-
-class PlanBatches:
-    """Makes batches of windows."""
-
-    def __init__(self, context: TrainingContext, cache: LatentCache, scales: Scales, words: WordBank) -> None:
-        self.context, self.scales = context, scales
-        self._cache, self._words = cache, words
-
-    def row(self, values: tuple[float, ...]) -> Tensor:
-        """Return a per-channel scale as (C, 1, 1)."""
-        return torch.tensor(values, device=self.context.device)[:, None, None]
-
-    def make(self, windows: list[Window], *, plain_words: bool = False, jitter: bool = True) -> PlanBatch:
-        """Return the batch of `windows`, colours jittered and wordings varied unless told not to."""
-        context, scales, rng = self.context, self.scales, self.context.rng
-        tracks = [context.tracks[w.track] for w in windows]
-        raw = torch.stack([self._cache.raw(w) for w in windows]).to(context.device)
-        first = (raw[:, 0] - self.row(scales.latent_mean)) / self.row(scales.latent_std)
-        residual = (raw[:, 1:] - raw[:, :1] - self.row(scales.residual_mean)) / self.row(scales.residual_std)
-        image = context.images(np.stack([t.frames[w.indices[0]] for t, w in zip(tracks, windows, strict=True)]))
-        if jitter:
-            count = len(windows)
-            gain = 1 + 0.08 * context.normal((count, 3, 1, 1)).clamp(-2, 2)
-            image = image * gain + 0.04 * context.normal((count, 3, 1, 1)).clamp(-2, 2)
-            image = (image + 0.02 * context.normal(tuple(image.shape))).clamp(-1, 1)
-            first = first + 0.05 * context.normal(tuple(first.shape))
-        position = np.stack([t.position_m[w.indices] for t, w in zip(tracks, windows, strict=True)])
-        opening = np.stack([t.opening[w.indices] for t, w in zip(tracks, windows, strict=True)])
-        path = np.concatenate(
-            [
-                (position - np.array(scales.position_mean)) / np.array(scales.position_std),
-                ((opening - scales.opening_mean) / scales.opening_std)[..., None],
-            ],
-            axis=-1,
-        )
-        text = np.stack([self._words.plain(t.task) if plain_words else self._words.draw(t.task, rng) for t in tracks])
-        names = self._words.tasks
-        hand = context.floats(path[:, 0])
-        if jitter:
-            hand = hand + HAND_JITTER * context.normal(tuple(hand.shape))
-        return PlanBatch(
-            first=first.contiguous(memory_format=torch.channels_last),
-            residual=residual,
-            image=image.contiguous(memory_format=torch.channels_last),
-            text=context.floats(text),
-            path=context.floats(path),
-            uv=context.floats(np.stack([t.uv[w.indices] for t, w in zip(tracks, windows, strict=True)])),
-            task=torch.tensor([names.index(t.task) for t in tracks], device=context.device),
-            camera=torch.tensor([t.camera for t in tracks], device=context.device),
-            hand=hand,
-        )
 
 
 class PlanStage:
@@ -127,17 +51,19 @@ class PlanStage:
             out: PlanOutput = self.network(noisy, t, batch.first, batch.image, batch.text, batch.camera, batch.hand)
         drawn = self._drawn(out.residual, batch, t)
         path = (out.path - batch.path[:, 1:]).abs().mean()
-        sketch = (out.sketch[..., :4] - batch.path[:, 1:]).abs().mean()
-        aim = (out.sketch[..., 4:] - batch.uv[:, 1:]).abs().nan_to_num().mean()
-        task = F.cross_entropy(out.task, batch.task)
-        total = drawn + PATH_WEIGHT * path + SKETCH_WEIGHT * (sketch + 2 * aim) + TASK_WEIGHT * task
-        return total, {
-            "drawn": float(drawn.detach()),
-            "path": float(path.detach()),
-            "sketch": float(sketch.detach()),
-            "aim": float(aim.detach()),
-            "task": float(task.detach()),
-        }
+        sketched, parts = self._sketched(out, batch)
+        total = drawn + PATH_WEIGHT * path + sketched
+        return total, {"drawn": float(drawn.detach()), "path": float(path.detach()), **parts}
+
+    def _sketched(self, out: PlanOutput, batch: PlanBatch) -> tuple[Tensor, dict[str, float]]:
+        """Return the sketch's loss: on these windows, or on looks, which show more layouts."""
+        looks, context = self._batches.looks, self._batches.context
+        if looks is None:
+            return sketch_losses(out.sketch, out.task, batch)
+        other = self._batches.look(looks, looks.draw(context.batch, context.rng))
+        with context.autocast():
+            _, (_, sketch, _), task = self.network.look(other.image, other.text, other.camera, other.hand)
+        return sketch_losses(sketch, task, other)
 
     def _times(self, count: int) -> Tensor:
         context = self._batches.context
@@ -183,7 +109,8 @@ class PlanStage:
             errors["opening"].append(off[..., 3] * scales.opening_std)
             self._compare_pixels(windows, batch, clean, errors)
         joined = {k: torch.cat(v) for k, v in errors.items()}
-        return self._by_group(joined["path"]) | {
+        tracks = [context.tracks[w.track] for w in self._windows]
+        return medians(joined["path"], [(t.camera, t.task) for t in tracks], "path") | {
             "latent_mse": float(joined["latent"].mean()),
             "motion_psnr_db": psnr_db(joined["pixels"], joined["mask"]),
             "path_median_mm": float(joined["path"].median()) * 1000,
@@ -191,16 +118,6 @@ class PlanStage:
             "sketch_median_mm": float(joined["sketch"].median()) * 1000,
             "opening_error": float(joined["opening"].mean()),
         }
-
-    def _by_group(self, path: Tensor) -> dict[str, float]:
-        """Return the median error of paths (windows, frames) per camera and per task, where there are several."""
-        tracks = [self._batches.context.tracks[w.track] for w in self._windows]
-        groups: dict[str, list[int]] = {}
-        for row, track in enumerate(tracks):
-            groups.setdefault(f"camera_{track.camera}", []).append(row)
-            groups.setdefault(track.task, []).append(row)
-        several = len({t.camera for t in tracks}) > 1
-        return {f"path_{k}_mm": float(path[rows].median()) * 1000 for k, rows in groups.items() if several}
 
     def _compare_pixels(
         self, windows: list[Window], batch: PlanBatch, clean: Tensor, errors: dict[str, list[Tensor]]

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from planner.networks.readout import LatentReadout, Reading
 from planner.networks.unet import PlanUNet
 from planner.training.data import Window, WindowSampler, held_out_windows
-from planner.training.plan_stage import PlanBatch, PlanBatches, sample_plans
+from planner.training.plan_batches import PlanBatch, PlanBatches
+from planner.training.plan_stage import sample_plans
 
 HELD_OUT_LIMIT = 200
 STEPS = (1, 1, 1, 2)

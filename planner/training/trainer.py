@@ -26,10 +26,13 @@ from planner.training.checkpoint import generator_state, load_checkpoint, restor
 from planner.training.context import TrainingContext
 from planner.training.data import HeldOut, WindowSampler, load_tracks
 from planner.training.latents import LatentCache, measure_scales
+from planner.training.looks import Looks, load_looks
 from planner.training.loop import Stage, StageRunner
 from planner.training.monitor import TrainingMonitor
-from planner.training.plan_stage import PlanBatches, PlanStage
+from planner.training.plan_batches import PlanBatches
+from planner.training.plan_stage import PlanStage
 from planner.training.readout_stage import ReadoutStage
+from planner.training.sketch_stage import SketchStage
 from planner.training.words import WordBank
 from planner.weights import PlannerWeights, Scales, Settings, load_weights, save_weights
 
@@ -37,7 +40,7 @@ if TYPE_CHECKING:
     from planner.plugins import TrainerConfig
 
 SIZE_PX, FRAMES = 128, 16
-STAGES = ("autoencoder", "regression", "flow", "readout")
+STAGES = ("autoencoder", "sketch", "regression", "flow", "readout")
 
 
 class PlannerTrainer:
@@ -145,6 +148,7 @@ class _Run:
         batches = self._batches(autoencoder)
         unet = self._unet()
         self._catch_up()
+        self._run("sketch", unet, SketchStage(batches, unet, self.sampler, self.words.tasks), minutes.sketch, rate)
         for name in ("regression", "flow"):
             stage = PlanStage(batches, unet, autoencoder, self.sampler, flow=name == "flow")
             share = 1.0 if name == "regression" else 0.5
@@ -177,7 +181,14 @@ class _Run:
             known = self.initial and self.initial.settings.scales
             self.state["scales"] = asdict(known or measure_scales(self.context, cache, self.sampler))
         scales = Scales.from_json(self.state["scales"])
-        return PlanBatches(self.context, cache, scales, self.words)
+        return PlanBatches(self.context, cache, scales, self.words, self._looks())
+
+    def _looks(self) -> Looks | None:
+        options = self.options
+        if not options.looks:
+            return None
+        held_out = HeldOut(options.held_out, *(options.held_out_seeds or ()))
+        return load_looks(options.looks, options.cameras, self.words.tasks, held_out, SIZE_PX)
 
     def _unet(self) -> PlanUNet:
         unet: Any = PlanUNet(
@@ -202,7 +213,7 @@ class _Run:
         self,
         name: str,
         network: Any,
-        stage: AutoencoderStage | PlanStage | ReadoutStage,
+        stage: AutoencoderStage | SketchStage | PlanStage | ReadoutStage,
         minutes: float,
         rate: float,
         exports: tuple[FrameAutoencoder, Scales] | None = None,
@@ -261,7 +272,7 @@ class _Run:
                 "data": self.digest,
                 "episodes": sum(t.teaches and not t.held_out for t in self.context.tracks),
                 "held_out": sum(t.teaches and t.held_out for t in self.context.tracks),
-                "options": json.loads(self.options.model_dump_json(exclude={"initial"})),
+                "options": json.loads(self.options.model_dump_json(exclude={"initial", "looks"})),
                 "torch": torch.__version__,
                 "python": platform.python_version(),
                 "scores": scores,

