@@ -87,6 +87,30 @@ def view(
             raise refused
 
 
+@app.command()
+def record(
+    name: Annotated[str, typer.Argument(help="Kind of camera as `cascade cameras list` names it.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="NAME.db3 (RealSense) or NAME.mp4 (any camera).")],
+    seconds: Annotated[float, typer.Option("--seconds", min=0.1, help="How long to record.")] = 10.0,
+    settings: Annotated[list[str] | None, typer.Option("--set", help="Option of the camera as key=value.")] = None,
+) -> None:
+    """Record what a camera sees, to play it later as a camera.
+
+    Examples:
+        cascade cameras record realsense -o table.db3
+
+        cascade cameras view playback --set path=table.db3
+    """
+    from cascade.contracts.errors import ConfigError
+
+    device, _ = find_camera(name, None, settings or [])
+    take = getattr(device, "record", None)
+    if not callable(take):
+        raise ConfigError(f"camera {name!r}: cannot record.", "Choose a kind that `cascade cameras list` names.")
+    typer.echo(str(take(output, seconds)))
+    typer.echo(f"Next: cascade cameras view playback --set path={output}", err=True)
+
+
 def _found() -> list[dict[str, str]]:
     from cascade.contracts.errors import CascadeError
     from cascade.plugins import list_plugins, load_plugin

@@ -15,7 +15,7 @@ from typing import Any
 from cascade.contracts import CascadeError, DeviceError
 from robot_io.calibration.files import CalibrationError, CameraCalibration, check_owner, check_size
 from robot_io.cameras.config import CameraConfig
-from robot_io.cameras.optics import Optics
+from robot_io.cameras.optics import Optics, check_lens
 from robot_io.cameras.ring import Ring
 from robot_io.cameras.source import FrameSource, SourceFactory, SourceInfo
 from robot_io.cameras.stamps import Stamps
@@ -134,6 +134,7 @@ def _own(pipe: Connection, info: SourceInfo, job: Job) -> CameraCalibration | No
         check_owner(job.calibration, job.config.calibration or Path(), serial=info.serial)
         width, height = (info.height, info.width) if job.config.rotate_deg % 180 else (info.width, info.height)
         check_size(job.calibration, job.config.calibration or Path(), (width, height))
+        check_lens(job.calibration, job.config.calibration or Path(), info, job.config.rotate_deg)
     except CalibrationError as error:
         pipe.send(("calibration", error))
         return None

@@ -20,7 +20,7 @@ class FilmSource:
         path: of the video.
         name: of the camera, for messages.
         depth: whether to read the depth beside it.
-        realtime: play in the video's own time, leaving out images nobody had time for; else every image at once.
+        realtime: play in the video's own time; else as fast as it can be read.
         hfov_deg: horizontal field of view where no K is stored [deg].
     """
 

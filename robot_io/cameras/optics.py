@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from robot_io.calibration.files import CameraCalibration
+from robot_io.calibration.files import CalibrationError, CameraCalibration
 from robot_io.cameras.source import Floats, SourceFrame, SourceInfo
+
+LENS_TOLERANCE = 0.1
 
 
 class Optics:
@@ -49,6 +52,23 @@ class Optics:
             if depth is not None:  # nearest: a mean of two depths is a place where nothing is
                 depth = cv2.remap(np.ascontiguousarray(depth), *self._maps, cv2.INTER_NEAREST, borderValue=float("nan"))
         return rgb, depth
+
+
+def check_lens(calibration: CameraCalibration, path: Path, info: SourceInfo, rotate_deg: int) -> None:
+    """Raise CalibrationError when a calibrated focal length is far from what the camera says of itself.
+
+    Another crop or binning at the same image size gives another lens; nothing else would show it.
+    """
+    if info.nominal:
+        return
+    K, _ = rotated(info.K, info.width, info.height, (rotate_deg // 90) % 4)
+    ratio = float(calibration.K[0, 0] / K[0, 0])
+    if abs(ratio - 1) > LENS_TOLERANCE:
+        raise CalibrationError(
+            f"calibration {path}: expected a focal length near the camera's own {K[0, 0]:.0f} px, found "
+            f"{calibration.K[0, 0]:.0f}.",
+            "Set resolution, crop and zoom as they were, or run: cascade calibrate camera.",
+        )
 
 
 def rotated(K: Floats, width: int, height: int, turns: int) -> tuple[Floats, tuple[int, int]]:

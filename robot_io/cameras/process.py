@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from cascade.contracts import CameraImage, CascadeError, DeviceError, StaleImageError
+from cascade.contracts import CameraImage, CascadeError, DataError, DeviceError, StaleImageError
 from robot_io.calibration.files import CameraCalibration, check_owner, load_calibration
 from robot_io.cameras.child import Job
-from robot_io.cameras.config import CameraConfig
+from robot_io.cameras.config import CameraConfig, RealsenseConfig
 from robot_io.cameras.ring import RingFrame
 from robot_io.cameras.source import EndOfRecordingError, SourceFactory, SourceInfo
 from robot_io.cameras.supervisor import START_S, State, Supervisor
@@ -229,6 +230,29 @@ class CameraProcess:
             if time.monotonic() > deadline:
                 raise self._stale(f"a new image within {timeout_s:.2g} s", "none")
             time.sleep(WAIT_STEP_S)
+
+    def record(self, path: Path, seconds: float) -> Path:
+        """Record for some seconds and return the file; the camera must be closed, and is again afterwards.
+
+        A name ending in .db3 is recorded by librealsense itself, with everything a RealSense sends; a video gets its
+        depth beside it, so that both play with the plug-in `playback`.
+
+        Raises:
+            DataError: the name exists already, ends otherwise, or cannot be written; DiskFullError: it does not fit.
+            DeviceError: as when it is opened and read.
+        """
+        from robot_io.cameras.recording import record_film, record_realsense
+
+        if self._supervisor is not None:
+            raise DeviceError(f"camera {self.name!r}: expected it to be closed.", "Close it first.")
+        if path.suffix == ".db3":
+            if not isinstance(self._config, RealsenseConfig):
+                raise DataError(f"{path}: only a RealSense records to .db3.", "Name it .mp4.")
+            return record_realsense(self._config, path, seconds)
+        if path.suffix != ".mp4":
+            raise DataError(f"{path}: expected a name ending in .db3 or .mp4.", "Rename it.")
+        with self:
+            return record_film(self, path, max(1, round(seconds * self._config.fps)))
 
     def peek(self) -> CameraFrame | None:
         """Return the newest image whatever its age and alarms, or None before the first: for displays only."""

@@ -1,7 +1,9 @@
 """Images in shared memory: one process writes, others copy out the newest, and neither ever waits for the other.
 
 A few slots are written in turn. Each slot carries its sequence number before and after the pixels; a reader copies and
-then looks whether both still are what they were (a seqlock). A torn copy is simply read again.
+then looks whether both still are what they were (a seqlock). A torn copy is simply read again. With several slots the
+one being read is written again only some images later, so that the order of stores on weakly ordered processors does
+not matter either.
 """
 
 from __future__ import annotations

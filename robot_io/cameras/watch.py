@@ -12,6 +12,7 @@ from robot_io.cameras.config import WatchConfig
 from robot_io.cameras.source import SourceFrame, SourceInfo
 
 INTRINSICS_TOLERANCE_PX = 0.5
+CLOCK_SET_S = 5.0
 SAMPLE_STEP = 4  # every fourth pixel of every fourth row tells black and frozen well enough
 
 
@@ -99,7 +100,8 @@ class Watch:
             if frame.t_dev_s == last.t_dev_s or (frame.number == last.number and frame.t_dev_s > last.t_dev_s):
                 self.counts.duplicated += 1
                 return False
-            if frame.t_dev_s < last.t_dev_s:
+            # Far back it is the clock that was set, as when somebody corrects the time of the machine.
+            if last.t_dev_s - CLOCK_SET_S < frame.t_dev_s < last.t_dev_s:
                 self.counts.stale += 1
                 return False
             self.counts.missed += max(0, frame.number - last.number - 1)

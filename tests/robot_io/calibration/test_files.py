@@ -142,6 +142,7 @@ def test_a_calibrated_camera_carries_its_place_lens_and_delay(tmp_path):
         ({"date": NOW - timedelta(days=900)}, {}, "days ago"),
         ({"serial": "77"}, {}, "found one of camera '77'"),
         ({"image_size_px": (640, 480)}, {}, "640 x 480"),
+        ({"K": np.diag([1.5, 1.5, 1]) @ K}, {}, "focal length"),
     ],
 )
 def test_a_camera_goes_without_a_calibration_that_must_not_be_used(tmp_path, changes, more, words):

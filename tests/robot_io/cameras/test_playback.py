@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -159,3 +161,23 @@ def test_webcams_are_listed_from_sys_and_named_by_their_usb_serial(tmp_path):
     assert identity("/dev/video0", system) == "ABC123"
     (usb / "serial").unlink()
     assert identity("/dev/video0", system) == "1-2:1.0"
+
+
+OLD = Path(__file__).parent / "old_format.bag"  # eight pairs of a software device, recorded by pyrealsense2 2.57.7
+
+
+def test_a_recording_of_an_older_librealsense_still_plays():
+    pytest.importorskip("pyrealsense2", exc_type=ImportError)
+    info, frames, end = play(PlaybackConfig(path=OLD, realtime=False))
+    assert (info.serial, info.width, info.height, info.has_depth) == ("OLD0257", 64, 48, True)
+    assert [frame.number for frame in frames] == list(range(1, 8))
+    assert np.nanmedian(frames[0].depth_m) == pytest.approx(0.75, abs=1e-3)
+    assert "over after 7" in end.problem
+
+
+@pytest.mark.parametrize("share", [0.97, 0.5, 0.05])
+def test_an_old_recording_that_is_cut_off_is_refused(tmp_path, share):
+    path = tmp_path / "cut.bag"
+    path.write_bytes(OLD.read_bytes()[: int(OLD.stat().st_size * share)])
+    with pytest.raises(DataError, match=r"cut off|without its index"):
+        open_playback(PlaybackConfig(path=path)).open()

@@ -61,6 +61,12 @@ def test_names_that_exist_or_end_otherwise_are_refused(db3):
         record_realsense(RealsenseConfig(), db3.with_suffix(".bag"), 1.0)
 
 
+@pytest.mark.parametrize(("name", "words"), [("a.db3", "only a RealSense"), ("a.avi", r"ending in \.db3 or \.mp4")])
+def test_a_drawn_camera_records_only_to_video(tmp_path, name, words):
+    with pytest.raises(DataError, match=words):
+        SYNTHETIC.build(SyntheticConfig()).record(tmp_path / name, 1.0)
+
+
 def test_recording_without_a_camera_is_told_at_once(tmp_path):
     with pytest.raises(DeviceError, match="found none"):
         record_realsense(RealsenseConfig(), tmp_path / "a.db3", 1.0, least_free_bytes=0)

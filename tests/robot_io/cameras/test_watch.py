@@ -83,6 +83,13 @@ def test_what_is_out_of_order_is_left_out_and_counted():
     assert (counts.duplicated, counts.missed, counts.stale, counts.skewed) == (1, 2, 1, 1)
 
 
+@pytest.mark.parametrize("step", [3600.0, -3600.0])
+def test_setting_the_clock_of_the_machine_has_no_effect(step):
+    frames = [frame(n, t_dev_s=n / 30 + step * (n > 10), depth_t_dev_s=n / 30 + step * (n > 10)) for n in range(1, 30)]
+    _, judgements = judged(frames)
+    assert all(each.publish and each.alarms == Alarm.NONE for each in judgements)
+
+
 def test_every_alarm_has_words():
     for alarm in Alarm:
         if alarm:
