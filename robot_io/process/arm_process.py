@@ -80,6 +80,7 @@ class ArmProcess:
         self._info: DriverInfo = build_driver(target, self._options).info
         self._checks = Checks(self._limits, self._settings)
         self._child: ChildProcess | None = None
+        self._starting: ChildProcess | None = None
         self._lock: DeviceLock | None = None
         self._finalizer: Any = None
         self._sequence = self._chunk = 0
@@ -133,6 +134,23 @@ class ArmProcess:
             if self.mode not in (ArmMode.DISCONNECTED, *LATCHED):
                 return
             self.close()
+        child, self._starting = self._starting or self._start(timeout_s), None
+        try:
+            child.connect()
+        except BaseException:
+            self._release()
+            raise
+        self._child, self._info = child, child.info
+        self._finalizer = weakref.finalize(self, child.close)
+        self._sequence = self._chunk = 0
+        self._last, self._commander = None, None
+        self._await_first_state(timeout_s)
+
+    def start(self, timeout_s: float = 5.0) -> None:
+        """Start the arm process without waiting for it, which `connect` does; raises DeviceError: it is taken."""
+        self._starting = self._start(timeout_s)
+
+    def _start(self, timeout_s: float) -> ChildProcess:
         address = self._info.address or _address_of(self._options)
         self._lock = DeviceLock(self._info.name, address) if address else None
         self._dead = ()
@@ -144,16 +162,10 @@ class ArmProcess:
             timeout_s=timeout_s,
         )
         try:
-            child = ChildProcess(setup, -1 if self._lock is None else self._lock.fd, _weak_death(self))
-            child.connect()
+            return ChildProcess(setup, -1 if self._lock is None else self._lock.fd, _weak_death(self))
         except BaseException:
             self._release()
             raise
-        self._child, self._info = child, child.info
-        self._finalizer = weakref.finalize(self, child.close)
-        self._sequence = self._chunk = 0
-        self._last, self._commander = None, None
-        self._await_first_state(timeout_s)
 
     def _await_first_state(self, timeout_s: float) -> None:
         if self._settings.lockstep:
@@ -170,6 +182,9 @@ class ArmProcess:
     def close(self) -> None:
         """Stop, let go of the device, end the process: within 3 s, whatever hangs; idempotent."""
         child, self._child = self._child, None
+        if self._starting is not None:
+            self._starting.kill()
+            self._starting = None
         if child is not None:
             child.close()
             self._kept_events += child.channel.take_log()
@@ -229,6 +244,21 @@ class ArmProcess:
             self.close()
             return
         self._call("clear", token=token)
+
+    # Simulated worlds.
+
+    def reset_world(self, meanwhile: Callable[[], None] | None = None, **values: Any) -> None:
+        """Build a simulated world anew (`meanwhile` runs at the same time here); raises DeviceError on a real arm."""
+        self._connected().call("reset", self._clock_ns(), CALL_S, meanwhile, **values)
+        self._last = None
+
+    def tick(self) -> None:
+        """In lockstep: one control cycle, now."""
+        self._connected().tick(self._clock_ns())
+
+    def mirrored(self) -> tuple[int, bytes]:
+        """Return (counter, newest state) of the simulated world; empty before the first."""
+        return self._connected().channel.mirror.read()
 
     # Motion.
 

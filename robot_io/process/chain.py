@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 from cascade.contracts import AckKind, CommandAck, Limits, PluginError, PluginSpec
 from cascade.contracts.driver import ArmDriver, DriverInfo, Takes
 from robot_io.process.channel import Command
+from robot_io.process.goals import GoalLimiter
+from robot_io.process.loop import SetpointLimiter
 from robot_io.process.settings import ProcessSettings
 from robot_io.process.targets import TargetChecks, TargetRules, capped
 
@@ -51,6 +53,15 @@ def kinematics_of(info: DriverInfo) -> Any:
     from robot_io.process.kinematics import Kinematics
 
     return Kinematics(info.kinematics, info.T_flange_ee)
+
+
+def limiter_of(info: DriverInfo, limits: Limits, kinematics: Any, period_s: float) -> SetpointLimiter:
+    """Return the limiter for a device: jerk-limited setpoints, or goals where it plans its own way."""
+    if info.plans_itself:
+        return GoalLimiter(limits)
+    from robot_io.process.limiter import Limiter
+
+    return Limiter(limits, info, kinematics, period_s)
 
 
 class Checks:

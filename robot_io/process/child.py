@@ -15,7 +15,7 @@ from typing import Any
 
 from cascade.contracts import ArmMode, CascadeError, DeviceError, Limits
 from cascade.contracts.driver import ArmDriver, DriverInfo
-from robot_io.process.chain import Checks, build_driver, kinematics_of
+from robot_io.process.chain import Checks, build_driver, kinematics_of, limiter_of
 from robot_io.process.channel import Channel
 from robot_io.process.loop import Cycle
 from robot_io.process.realtime import Pacer, become_punctual
@@ -89,11 +89,9 @@ class ArmServer:
             self._rate_hz, scheduling = grant.rate_hz, grant.scheduling
             if grant.warning:
                 self._channel.log(time.monotonic_ns(), "warning", "not_realtime", grant.warning)
-        from robot_io.process.limiter import Limiter
-
         self._cycle = Cycle(
             self._driver,
-            Limiter(limits, self._info, kinematics, 1.0 / self._rate_hz),
+            limiter_of(self._info, limits, kinematics, 1.0 / self._rate_hz),
             Checks(limits, settings, kinematics, lambda: self._cycle.joints),
             None if kinematics is None else kinematics.forward,
             limits,

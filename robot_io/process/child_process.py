@@ -104,8 +104,14 @@ class ChildProcess:
                     raise DeviceError(*answer.error)
                 return answer  # type: ignore[no-any-return]
 
-    def call(self, name: str, now_ns: int, timeout_s: float, **values: Any) -> Any:
-        """Ask for something and wait for the answer; raises DeviceError, also when none comes in time."""
+    def call(
+        self, name: str, now_ns: int, timeout_s: float, meanwhile: Callable[[], None] | None = None, **values: Any
+    ) -> Any:
+        """Ask for something, do something else meanwhile, and wait for the answer.
+
+        Raises:
+            DeviceError: it was refused, or no answer came in time.
+        """
         if not self._lock.acquire(timeout=timeout_s):
             raise DeviceError("arm process: busy with another request.", "One thread commands an arm.")
         self._busy += 1
@@ -115,6 +121,8 @@ class ChildProcess:
                 self._link.send(Request(number=self._number, name=name, now_ns=now_ns, values=values))
             except OSError as error:
                 raise DeviceError("arm process: it has ended.", "Connect again.") from error
+            if meanwhile is not None:
+                meanwhile()
             return self._wait(self._number, timeout_s, f"asked to {name}").value
         finally:
             self.channel.words["child_ns"] = time.monotonic_ns()  # it was busy, not hung

@@ -335,8 +335,11 @@ class Cycle:
         if target is not None:
             self.modes.apply(Trigger.TARGET, "target", now_ns)
             self._gripper = gripper
-        elif self._info.plans_itself and self._setpoint is not None and not self._still and self._reading is not None:
-            self._limiter.reset(self._T, self._reading.q)  # it may be far from its goal: hold where it is
+        elif self._info.plans_itself:  # it may be far from its goal: it holds where it is
+            if self._setpoint is not None:
+                self._driver.halt()
+            self._setpoint, self._still, self._braking = None, True, False
+            return
         slow = SLOW_SCALE if now_ns < self._slow_until_ns else 1.0
         try:
             setpoint = self._limiter.step(target, self._settings.speed_scale * slow)

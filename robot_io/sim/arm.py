@@ -9,13 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cascade.contracts import ActionSpace, ArmMode, ArmSpec, ArmState, DataError, Limits
-from robot_io.sim.clock import FrozenClock, RealtimeClock
+from robot_io.sim.clock import FrozenClock, MirrorClock, RealtimeClock
+from robot_io.sim.driver import GAIN, action_towards
+from robot_io.sim.process import SimProcess
 from robot_io.sim.world import ARM_JOINTS, CONTROL_HZ, World
 
 Floats = NDArray[np.float64]
 
-GAIN = 20.0
-"""Metres of error to Meta-World actions, as in AVDC's controller: 5 cm and more is full speed, 1 cm per step."""
+__all__ = ["GAIN", "SimArm", "quaternion_of", "rotation_of"]
 
 
 def rotation_of(quaternion: Floats) -> Floats:
@@ -52,14 +53,19 @@ class SimArm:
     `limits.max_rotation_rad` of the held one (not of the measured one, which tilts in contact) and has no further
     effect. The gripper's opening becomes a force, 0 closing fully, 1 opening fully, 0.5 none; so a gripper told to
     close holds what is between its fingers.
+
+    Args:
+        world: where the hand is.
+        limits: of the rig.
+        process: the arm process that moves it; None: the rig moves it in this process.
     """
 
-    def __init__(self, world: World, limits: Limits) -> None:
-        self._world = world
+    def __init__(self, world: World, limits: Limits, process: SimProcess | None = None) -> None:
+        self._world, self._process = world, process
         self._limits = limits
         self._target_m: Floats | None = None
         self._gripper = 1.0
-        self._clock: FrozenClock | RealtimeClock | None = None
+        self._clock: FrozenClock | MirrorClock | RealtimeClock | None = None
         self._spec = ArmSpec(
             name="sawyer", joint_names=ARM_JOINTS, accepts=ActionSpace(), control_hz=CONTROL_HZ, limits=limits
         )
@@ -69,7 +75,7 @@ class SimArm:
         """Name, joints, control rate and limits."""
         return self._spec
 
-    def attach(self, clock: FrozenClock | RealtimeClock) -> None:
+    def attach(self, clock: FrozenClock | MirrorClock | RealtimeClock) -> None:
         """Tell the arm the clock that stamps its states."""
         self._clock = clock
 
@@ -96,8 +102,14 @@ class SimArm:
             T_base_ee=self._world.T_base_ee,
             gripper_opening=self._world.opening,
             stamp_s=self._clock.now_s() if self._clock is not None else 0.0,
-            mode=ArmMode.HOLD if self._target_m is None else ArmMode.MOVING,
+            mode=self._mode(),
+            faults=() if self._process is None else self._process.arm.faults,
         )
+
+    def _mode(self) -> ArmMode:
+        if self._process is not None:
+            return self._process.arm.mode
+        return ArmMode.HOLD if self._target_m is None else ArmMode.MOVING
 
     def send(self, target: Floats, gripper: float) -> Floats:
         """Accept one target (7,) xyz [m] + quaternion wxyz for the point between the fingers, and an opening 0..1.
@@ -106,6 +118,7 @@ class SimArm:
 
         Raises:
             DataError: NaN, wrong shape, or a rotation farther than `max_rotation_rad` from the held one.
+            DeviceError: the arm is in fault, or its process has ended.
         """
         asked = np.asarray(target, dtype=np.float64)
         if asked.shape != (7,):
@@ -125,17 +138,19 @@ class SimArm:
                 "Meta-World holds the hand's orientation: send the one it begins with.",
             )
         position = np.clip(asked[:3], self._limits.workspace_m[0], self._limits.workspace_m[1])
+        sent = np.concatenate([position, quaternion_of(R)])
         self._gripper = float(np.clip(gripper, 0.0, 1.0))
+        if self._process is not None:
+            return self._process.arm.send(sent, self._gripper)
         self._target_m = position
-        return np.concatenate([position, quaternion_of(R)])
+        return sent
 
     def stop(self) -> None:
         """Hold here with the gripper as it was last told; any thread, never raises."""
         self._target_m = None
+        if self._process is not None:
+            self._process.arm.stop()
 
     def action(self) -> Floats:
-        """Return Meta-World's action (4,) towards the latest target."""
-        effort = 1.0 - 2.0 * self._gripper
-        target = self._target_m
-        motion = np.zeros(3) if target is None else GAIN * (target - self._world.T_base_ee[:3, 3])
-        return np.append(np.clip(motion, -1.0, 1.0), effort)
+        """Meta-World's action (4,) towards the latest target, where the rig moves the arm in this process."""
+        return action_towards(self._target_m, self._world.T_base_ee[:3, 3], self._gripper)

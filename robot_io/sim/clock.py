@@ -9,6 +9,7 @@ from collections.abc import Callable
 from robot_io.sim.world import CONTROL_HZ, World
 
 PERIOD_S = 1.0 / CONTROL_HZ
+_PATIENCE_S = 1.0
 
 
 class FrozenClock:
@@ -65,3 +66,28 @@ class RealtimeClock:
             next_s = self._start_s + (self._done + 1) * PERIOD_S
         time.sleep(max(0.0, next_s - time.monotonic()))
         self.catch_up()
+
+
+class MirrorClock:
+    """Wall time of a world that goes on in another process: the mirror here is brought up to date when looked at."""
+
+    def __init__(self, pull: Callable[[], bool]) -> None:
+        self._pull = pull
+
+    def now_s(self) -> float:
+        """Monotonic wall time [s]."""
+        return time.monotonic()
+
+    def start(self) -> None:
+        """An episode begins now."""
+
+    def catch_up(self) -> None:
+        """Show the world as it is by now."""
+        self._pull()
+
+    def tick(self) -> None:
+        """Wait until the world has gone on by a control period."""
+        end_s = time.monotonic() + _PATIENCE_S
+        time.sleep(0.5 * PERIOD_S)
+        while not self._pull() and time.monotonic() < end_s:
+            time.sleep(0.05 * PERIOD_S)

@@ -54,6 +54,16 @@ class SimConfig(PluginConfig):
     clock: Literal["frozen", "realtime"] = Field(
         "frozen", description="Whether the world waits for compute or goes on in wall time."
     )
+    arm_process: bool = Field(
+        True,
+        description="Run arm and physics in a process of their own, behind the same checks, limits and times as a real "
+        "arm; false: in this process, without them.",
+    )
+    target_ttl_s: float = Field(
+        1.0,
+        gt=0.0,
+        description="How long the arm follows a target that no other one comes after, rig's time [s].",
+    )
     depth: bool = Field(True, description="Provide depth (costs time only with OpenGL).")
     segmentation: bool = Field(True, description="Provide segmentation (costs time only with OpenGL).")
 

@@ -12,9 +12,10 @@ from typing import Any, Self
 from cascade.contracts import CameraImage, ConfigError, Needs, Observation
 from robot_io.sim import tasks
 from robot_io.sim.arm import SimArm
-from robot_io.sim.clock import FrozenClock, RealtimeClock
+from robot_io.sim.clock import FrozenClock, MirrorClock, RealtimeClock
 from robot_io.sim.config import SimConfig
 from robot_io.sim.geometry import segment_names
+from robot_io.sim.process import SimProcess
 from robot_io.sim.renderers import make_renderer, resolve_renderer
 from robot_io.sim.views import CameraView, Picture, Renderer
 from robot_io.sim.world import HORIZON, World
@@ -86,10 +87,16 @@ class SimRig:
     def __init__(self, config: SimConfig) -> None:
         self._config = config
         self.world = World(config.starts)
-        self._arm = SimArm(self.world, config.limits.record())
-        self._clock: FrozenClock | RealtimeClock
-        if config.clock == "frozen":
+        limits, frozen = config.limits.record(), config.clock == "frozen"
+        self._process: SimProcess | None = None
+        if config.arm_process:
+            self._process = SimProcess(self.world, limits, frozen=frozen, ttl_s=config.target_ttl_s)
+        self._arm = SimArm(self.world, limits, self._process)
+        self._clock: FrozenClock | MirrorClock | RealtimeClock
+        if frozen:
             self._clock = FrozenClock(self.world, self._advance)
+        elif self._process is not None:
+            self._clock = MirrorClock(self._process.pull)
         else:
             self._clock = RealtimeClock(self._advance)
         self._arm.attach(self._clock)
@@ -114,7 +121,7 @@ class SimRig:
         return self._cameras
 
     @property
-    def clock(self) -> FrozenClock | RealtimeClock:
+    def clock(self) -> FrozenClock | MirrorClock | RealtimeClock:
         """The clock that paces control at 80 Hz."""
         return self._clock
 
@@ -144,8 +151,10 @@ class SimRig:
         self.close()
 
     def close(self) -> None:
-        """Stop the arm and release the renderers; the rig can be reset again."""
+        """Stop the arm, end its process and release the renderers; the rig can be reset again."""
         self._arm.stop()
+        if self._process is not None:
+            self._process.close()
         while self._renderers:
             self._renderers.popitem()[1][0].close()
 
@@ -161,7 +170,10 @@ class SimRig:
                 "sim: expected a task to reset to, found none.",
                 "Give one, such as 'door-open', or set `task` in the rig's options.",
             )
-        self.world.reset(chosen, seed)
+        if self._process is not None:
+            self._process.reset(tasks.check_task(chosen), seed)
+        else:
+            self.world.reset(chosen, seed)
         self._arm.begin()
         self._begin_drawing()
         self._clock.start()
@@ -210,6 +222,9 @@ class SimRig:
         )
 
     def _advance(self) -> None:
+        if self._process is not None:
+            self._process.tick()
+            return
         self.world.step(self._arm.action())
 
     def _begin_drawing(self) -> None:

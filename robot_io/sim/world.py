@@ -19,6 +19,30 @@ MAX_STEPS = 500
 TOOL_OFFSET_M = np.array([0.045, 0.0, 0.0])  # in the hand's frame: from the hand body to between the finger pads
 ARM_JOINTS = tuple(f"right_j{i}" for i in range(7))
 _KEPT_WORLDS = 12
+_SEEN = (
+    "qpos",
+    "qvel",
+    "act",
+    "ctrl",
+    "mocap_pos",
+    "mocap_quat",
+    "xpos",
+    "xquat",
+    "xmat",
+    "xipos",
+    "ximat",
+    "geom_xpos",
+    "geom_xmat",
+    "site_xpos",
+    "site_xmat",
+    "cam_xpos",
+    "cam_xmat",
+    "light_xpos",
+    "light_xdir",
+    "subtree_com",
+    "sensordata",
+)
+"""Arrays of mujoco.MjData from which a scene is drawn and read; poses as they are after a step, not computed anew."""
 
 Floats = NDArray[np.float64]
 
@@ -35,6 +59,7 @@ class World:
         self.endless = False  # True: an episode may go on beyond Meta-World's 500 steps
         self._known: OrderedDict[str, tuple[Any, dict[str, NDArray[Any]]]] = OrderedDict()
         self._env: Any = None
+        self._hand, self._claws, self._joints = 0, [0, 0], [0]
         self.task = ""
         self.seed = 0
         self.steps = 0
@@ -87,6 +112,9 @@ class World:
         # they were in the layout before. Positions only, so that the physics goes on bit for bit as it would have.
         mujoco.mj_kinematics(env.model, env.data)
         self._env, self.task, self.seed = env, task, int(seed)
+        model = env.model  # looking names up at every step costs more than the step's arithmetic
+        self._hand, self._claws = model.body("hand").id, [model.body(n).id for n in ("rightclaw", "leftclaw")]
+        self._joints = [int(model.joint(name).qposadr[0]) for name in ARM_JOINTS]
         self.steps, self.success = 0, False
 
     @staticmethod
@@ -112,15 +140,14 @@ class World:
     @property
     def hand_position_m(self) -> Floats:
         """(3,) position of the hand body, which Meta-World's actions move."""
-        return np.array(self.data.body("hand").xpos)
+        return np.array(self.data.xpos[self._hand])
 
     @property
     def T_base_ee(self) -> Floats:  # noqa: N802
         """(4, 4) pose of the point between the finger pads, oriented as the hand."""
-        hand = self.data.body("hand")
-        T = np.eye(4)
-        T[:3, :3] = hand.xmat.reshape(3, 3)
-        T[:3, 3] = hand.xpos + T[:3, :3] @ TOOL_OFFSET_M
+        data, T = self.data, np.eye(4)
+        T[:3, :3] = data.xmat[self._hand].reshape(3, 3)
+        T[:3, 3] = data.xpos[self._hand] + T[:3, :3] @ TOOL_OFFSET_M
         return T
 
     @property
@@ -132,17 +159,41 @@ class World:
     def opening(self) -> float:
         """Gripper opening 0..1: the distance of the fingers over 10 cm."""
         data = self.data
-        gap = np.linalg.norm(data.body("rightclaw").xpos - data.body("leftclaw").xpos)
-        return float(np.clip(gap / 0.1, 0.0, 1.0))
+        right, left = self._claws
+        gap = float(np.linalg.norm(data.xpos[right] - data.xpos[left]))
+        return min(max(gap / 0.1, 0.0), 1.0)
 
     @property
     def joints_rad(self) -> Floats:
         """(7,) joint positions of the arm."""
-        return np.array([self.data.joint(name).qpos[0] for name in ARM_JOINTS])
+        positions: Floats = self.data.qpos[self._joints]
+        return positions
 
     def object_positions_m(self) -> Floats:
         """(n, 3) positions of the task's objects: for collecting play and for experts, never for an observation."""
         return np.array(self._checked()._get_pos_objects(), dtype=np.float64).reshape(-1, 3)
+
+    def export(self) -> bytes:
+        """Return what is to be seen of the world, for `adopt` in another process."""
+        head = np.array([self.steps, self.success, self.seed], dtype=np.float64)
+        parts = [head, self.raw_observation, *(getattr(self.data, name) for name in _SEEN)]
+        return b"".join(np.ascontiguousarray(part, dtype=np.float64).tobytes() for part in parts)
+
+    def adopt(self, exported: bytes) -> bool:
+        """Look like the world that was exported; return False when that one is another layout (a late message)."""
+        values = np.frombuffer(exported, dtype=np.float64)
+        steps, success, seed = values[:3]
+        if int(seed) != self.seed:
+            return False
+        start, data = 3 + len(self.raw_observation), self.data
+        self.raw_observation = values[3:start].copy()
+        for name in _SEEN:
+            array = getattr(data, name)
+            array[...] = values[start : start + array.size].reshape(array.shape)
+            start += array.size
+        self.total_steps += max(0, int(steps) - self.steps)
+        self.steps, self.success = int(steps), bool(success)
+        return True
 
     def state_digest(self) -> str:
         """Digest of the physical state, to compare layouts bit by bit."""

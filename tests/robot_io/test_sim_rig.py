@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import time
 from collections.abc import Callable
 
@@ -11,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from cascade.contracts import Arm, Clock, ConfigError, DataError, DeviceError, EpisodeMonitor, Rig
+from cascade.contracts import Arm, ArmMode, Clock, ConfigError, DataError, DeviceError, EpisodeMonitor, Rig
 from robot_io.sim import renderers
 from robot_io.sim.arm import quaternion_of, rotation_of
 from robot_io.sim.plugins import EXPERT, SIM
@@ -87,7 +89,12 @@ def test_bad_targets_are_refused_and_change_nothing(rig: SimRig, bad: np.ndarray
     rig.reset(task="door-open", seed=0)
     with pytest.raises(DataError):
         rig.arm.send(bad, 1.0)
-    np.testing.assert_array_equal(rig.arm.action()[:3], 0)
+    assert rig.arm.read().mode is ArmMode.ARMED
+    before = here(rig)[:3]
+    for _ in range(5):
+        rig.clock.tick()
+    assert np.linalg.norm(here(rig)[:3] - before) < 0.002
+    assert rig.arm.read().mode is ArmMode.ARMED
 
 
 def test_gripper_outside_zero_to_one_is_refused(rig: SimRig) -> None:
@@ -177,7 +184,9 @@ def test_an_observation_tells_nothing_of_goals_and_objects_but_what_is_seen(rig:
     rig.reset(task="door-open", seed=0)
     state = rig.observe().arm
     assert len(state.q) == 7
-    assert {f for f in state.__slots__} == {"q", "T_base_ee", "gripper_opening", "stamp_s", "mode", "faults"}
+    told = {name for name in state.__slots__ if getattr(state, name) is not None and name != "faults"}
+    assert told == {"q", "T_base_ee", "gripper_opening", "stamp_s", "mode"}
+    assert state.faults == ()
 
 
 def test_description_is_json(rig: SimRig) -> None:
@@ -261,3 +270,64 @@ def test_the_first_image_shows_everything_where_it_is(rig: SimRig, task: str) ->
 def test_the_words_of_a_tasks_name_find_it(rig: SimRig) -> None:
     assert rig.scene_for("press the button") == "button-press"
     assert rig.scene_for("Please close the door") == "door-close"
+
+
+def moves(rig: SimRig, seed: int, steps: int = 60) -> list[str]:
+    rig.reset(task="door-open", seed=seed)
+    start, digests = here(rig), []
+    for step in range(steps):
+        target = start.copy()
+        target[:3] += (-0.1 * np.sin(step / 20), 0.05 * np.sin(step / 15), -0.04 * np.sin(step / 9))
+        rig.arm.send(target, float(step % 40 < 20))
+        rig.clock.tick()
+        digests.append(rig.world.state_digest())
+    return digests
+
+
+def test_the_mirror_of_the_arm_process_is_bit_for_bit_the_world_of_one_process(make_rig: Callable[..., SimRig]) -> None:
+    apart, together = make_rig(), make_rig(arm_process=False)
+    with apart, together:
+        assert moves(apart, 3) == moves(together, 3)
+        assert moves(apart, 4) != moves(apart, 3)
+        apart.reset(task="door-open", seed=3)
+        together.reset(task="door-open", seed=3)
+        np.testing.assert_array_equal(apart.observe().image("corner").rgb, together.observe().image("corner").rgb)
+
+
+def test_targets_that_cease_end_in_a_hold_in_the_time_of_the_world(make_rig: Callable[..., SimRig]) -> None:
+    with make_rig(target_ttl_s=0.1) as rig:
+        rig.reset(task="door-open", seed=0)
+        target = here(rig)
+        target[0] -= 0.3
+        rig.arm.send(target, 1.0)
+        time.sleep(0.3)  # wall time does not count where the world waits
+        for _ in range(7):
+            rig.clock.tick()
+        assert rig.arm.read().mode is ArmMode.MOVING
+        for _ in range(4):
+            rig.clock.tick()
+        assert rig.arm.read().mode is ArmMode.HOLD
+        held = here(rig)[0]
+        for _ in range(20):
+            rig.clock.tick()
+        assert here(rig)[0] == pytest.approx(held, abs=0.02)
+        rig.arm.send(target, 1.0)
+        rig.clock.tick()
+        assert rig.arm.read().mode is ArmMode.MOVING
+
+
+def test_a_simulated_arm_whose_process_dies_is_in_fault_until_the_next_reset(make_rig: Callable[..., SimRig]) -> None:
+    with make_rig() as rig:
+        rig.reset(task="door-open", seed=0)
+        process = rig._process
+        assert process is not None
+        assert process.arm.pid is not None
+        os.kill(process.arm.pid, signal.SIGKILL)
+        end_s = time.monotonic() + 5
+        while rig.arm.read().mode is not ArmMode.FAULT and time.monotonic() < end_s:
+            time.sleep(0.01)
+        assert rig.arm.read().faults[0].code == "driver_died"
+        with pytest.raises(DeviceError):
+            rig.arm.send(here(rig), 1.0)
+        rig.reset(task="door-open", seed=0)
+        rig.arm.send(here(rig), 1.0)
