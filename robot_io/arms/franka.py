@@ -151,7 +151,7 @@ class FrankaDriver:
         state = watched.state
         faults = self._faults(watched)
         mode = state.robot_mode.name
-        safety = {"Reflex": Safety.PROTECTIVE_STOP, "UserStopped": Safety.ESTOP}.get(mode, Safety.NORMAL)
+        safety = Safety.ESTOP if mode == "UserStopped" else Safety.NORMAL  # a reflex is told once, by its fault
         return Reading(
             t_dev_s=state.time.to_sec(),
             q=np.array(state.q, dtype=np.float64),
@@ -189,7 +189,7 @@ class FrankaDriver:
                 f"Franka: it does not recover ({error}).", "Release the user stop; look at Desk."
             ) from error
         deadline_s = time.monotonic() + 1.0
-        while robot.has_errors:  # until a state from after the recovery has come
+        while robot.has_errors or self.read().faults:  # until a state from after the recovery has come
             if time.monotonic() > deadline_s:
                 raise DeviceError("Franka: errors remain after recovery.", "Look at Desk.")
             time.sleep(0.005)

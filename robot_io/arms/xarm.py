@@ -125,8 +125,11 @@ class XArmDriver:
 
     def recover(self) -> None:
         """Clean the error, enable, enter servo mode again; the arm stands still."""
-        self._make_ready(self._open(), clean_error=True)
         self._armed = False
+        self._make_ready(self._open(), clean_error=True)
+        deadline_s = time.monotonic() + 1.0
+        while self.read().faults and time.monotonic() < deadline_s:  # until a reading from after it has come
+            time.sleep(0.005)
 
     def read(self) -> Reading:
         """Return the latest measurement; raises DeviceError on a lost link."""
@@ -147,7 +150,7 @@ class XArmDriver:
             qd=measured.qd,
             T_base_ee=from_controller(measured.pose) if self._info.takes is Takes.POSE and measured.pose else None,
             gripper_opening=measured.gripper_opening,
-            safety=meaning(measured.error_code).safety if measured.error_code else Safety.NORMAL,
+            safety=_safety(measured.error_code),
             running=self._armed and not faults,
             faults=faults,
         )
@@ -219,6 +222,7 @@ class XArmDriver:
 
     def _faults(self, measured: Measured, mode: int, state: int, waiting_s: float) -> tuple[DeviceFault, ...]:
         faults: list[DeviceFault] = []
+        refused = self._channel.refused if self._channel is not None else OK
         if measured.error_code:
             faults.append(fault(measured.error_code))
         elif self._armed and (mode != SERVO_MODE or state > STOPPED):
@@ -227,15 +231,19 @@ class XArmDriver:
             faults.append(_found("stopped", "the controller was stopped from elsewhere"))
         elif self._armed and state == PAUSED:
             faults.append(_found("paused", "the controller is paused", latches=False))
-        elif self._armed and measured.refused != OK and waiting_s == 0.0:
-            faults.append(
-                _found("refused", f"the last setpoint was not taken (code {measured.refused})", latches=False)
-            )
+        elif self._armed and refused != OK and waiting_s == 0.0:
+            faults.append(_found("refused", f"the last setpoint was not taken (code {refused})", latches=False))
         if waiting_s > self._config.stall_s:
             faults.append(_found("reply_stalled", f"no reply for {waiting_s * 1000:.0f} ms", latches=False))
         if measured.gripper_error:
             faults.append(_found("gripper_fault", f"the gripper reports error {measured.gripper_error}", latches=False))
         return tuple(faults)
+
+
+def _safety(error_code: int) -> Safety:
+    """Tell an emergency stop apart; other errors are told once, by their fault."""
+    pressed = error_code != 0 and meaning(error_code).safety is Safety.ESTOP
+    return Safety.ESTOP if pressed else Safety.NORMAL
 
 
 def _found(code: str, what: str, *, latches: bool = True) -> DeviceFault:

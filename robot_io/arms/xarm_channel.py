@@ -52,7 +52,6 @@ class Measured:
     error_code: int = 0
     gripper_opening: float | None = None
     gripper_error: int = 0
-    refused: int = 0  # code of the last servo command that was not taken, 0: it was
 
 
 class CommandChannel:
@@ -83,6 +82,7 @@ class CommandChannel:
         self._measured: Measured | None = None
         self.failure: str | None = None
         self.report_count = 0
+        self.refused = OK  # code of the last servo command
         api.register_report_callback(self._on_report)
         self._thread = threading.Thread(target=self._run, daemon=True, name="xarm-commands")
         self._thread.start()
@@ -102,9 +102,10 @@ class CommandChannel:
             self._wake.notify()
 
     def flush(self) -> None:
-        """Drop what waits."""
+        """Drop what waits, and what became of the last setpoint."""
         with self._wake:
             self._setpoint = self._opening = None
+            self.refused = OK
 
     def close(self, timeout_s: float = 1.2) -> None:
         """End the thread; it is left behind when a reply does not come in time."""
@@ -150,12 +151,11 @@ class CommandChannel:
             stop, self._stop_wanted = self._stop_wanted, False
         if self._closing and not stop:
             return
-        refused = self._measured.refused if self._measured else OK
         if stop:
             self._ask(self._api.set_state, STOPPED)
         elif setpoint is not None:
-            refused = self._ask(self._servo, setpoint)
-        self._poll(refused)
+            self.refused = self._ask(self._servo, setpoint)
+        self._poll()
         self._serve_gripper()
 
     def _ask(self, command: Any, *arguments: Any) -> Any:
@@ -165,7 +165,7 @@ class CommandChannel:
         finally:
             self._asked_s = None
 
-    def _poll(self, refused: int) -> None:
+    def _poll(self) -> None:
         code, joints = self._ask(lambda: self._api.get_joint_states(is_radian=True, num=2))
         if not self._api.connected:
             self.failure = "the controller closed the connection"
@@ -174,7 +174,7 @@ class CommandChannel:
         last = self._measured
         error_code = last.error_code if last else 0
         now_s = time.monotonic()
-        if (self._api.has_err_warn or refused in (HAS_ERROR, NOT_READY)) and (
+        if (self._api.has_err_warn or self.refused in (HAS_ERROR, NOT_READY)) and (
             not error_code or now_s - self._error_polled_s > ERROR_POLL_S
         ):
             self._error_polled_s = now_s
@@ -184,7 +184,7 @@ class CommandChannel:
             error_code = 0
         if code != OK or len(joints) < 2:
             if last is not None:
-                self._measured = replace(last, error_code=error_code, refused=refused)
+                self._measured = replace(last, error_code=error_code)
             return
         self._measured = Measured(
             stamp_s=now_s,
@@ -193,7 +193,6 @@ class CommandChannel:
             error_code=error_code,
             gripper_opening=last.gripper_opening if last else None,
             gripper_error=last.gripper_error if last else 0,
-            refused=refused,
         )
 
     def _serve_gripper(self) -> None:
