@@ -29,6 +29,7 @@ Floats = NDArray[np.float64]
 SERVO_MODE = 1
 PAUSED, STOPPED = 3, 4
 SDK_REPLY_S = 1.0
+UNEXPLAINED_S = 0.1  # a stop's error code may come a little later than the stop
 
 
 class XArmConfig(PluginConfig):
@@ -59,6 +60,7 @@ class XArmDriver:
         self._channel: CommandChannel | None = None
         self._gripper = XArmGripperLink(config.gripper_speed_pulses_s) if config.gripper == "xarm" else None
         self._armed = False
+        self._stopped_s = 0.0  # when a stop without an error code was first seen
         model = arm_model(config.model)
         self._axes = model.joints
         self._info = DriverInfo(
@@ -222,13 +224,16 @@ class XArmDriver:
 
     def _faults(self, measured: Measured, mode: int, state: int, waiting_s: float) -> tuple[DeviceFault, ...]:
         faults: list[DeviceFault] = []
+        self._stopped_s = self._stopped_s if state == STOPPED else 0.0
         refused = self._channel.refused if self._channel is not None else OK
         if measured.error_code:
             faults.append(fault(measured.error_code))
         elif self._armed and (mode != SERVO_MODE or state > STOPPED):
             faults.append(_found("mode_left", f"servo mode was left (mode {mode}); somebody uses the vendor's screen"))
         elif self._armed and state == STOPPED:
-            faults.append(_found("stopped", "the controller was stopped from elsewhere"))
+            self._stopped_s = self._stopped_s or time.monotonic()
+            if time.monotonic() - self._stopped_s > UNEXPLAINED_S:
+                faults.append(_found("stopped", "the controller was stopped from elsewhere"))
         elif self._armed and state == PAUSED:
             faults.append(_found("paused", "the controller is paused", latches=False))
         elif self._armed and refused != OK and waiting_s == 0.0:

@@ -174,8 +174,9 @@ class CommandChannel:
         last = self._measured
         error_code = last.error_code if last else 0
         now_s = time.monotonic()
-        if (self._api.has_err_warn or self.refused in (HAS_ERROR, NOT_READY)) and (
-            not error_code or now_s - self._error_polled_s > ERROR_POLL_S
+        stopped = int(self._api.state) == STOPPED  # reports of the fast stream carry no error code
+        if (self._api.has_err_warn or stopped or self.refused in (HAS_ERROR, NOT_READY)) and (
+            (not error_code and not stopped) or now_s - self._error_polled_s > ERROR_POLL_S
         ):
             self._error_polled_s = now_s
             error_code = int(self._ask(self._api.get_err_warn_code)[1][0])
