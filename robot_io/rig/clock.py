@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 
 class WallClock:
-    """Ticks at a fixed rate; a late tick shifts those after it, so that two are never closer than a period."""
+    """Ticks at a fixed rate; a late tick shifts those after it, so that two are never closer than a period.
 
-    def __init__(self, hz: float) -> None:
+    Args:
+        hz: ticks per second.
+        on_tick: called at the start of every period, such as a simulated table that catches up.
+    """
+
+    def __init__(self, hz: float, on_tick: Callable[[], None] | None = None) -> None:
+        self._on_tick = on_tick
         self._period_s = 1.0 / hz
         self._next_s = time.monotonic()
 
@@ -24,3 +31,5 @@ class WallClock:
             self._next_s = now
         else:
             time.sleep(self._next_s - now)
+        if self._on_tick is not None:
+            self._on_tick()

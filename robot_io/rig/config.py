@@ -60,6 +60,9 @@ class RigOptions(PluginConfig):
     limits: LimitsConfig = Field(description="What the arm may do.")
     control_hz: float = Field(20.0, ge=1.0, le=100.0, description="Targets per second from the cascade to the arm.")
     process_hz: float = Field(125.0, ge=20.0, le=500.0, description="Setpoints per second of the arm process.")
+    disarm_s: float = Field(
+        2.0, ge=0.5, le=300.0, description="Hold after which the arm is disarmed [s]; servo arms go to rest then."
+    )
     connect_s: float = Field(10.0, ge=1.0, le=60.0, description="Longest wait for the arm to answer [s].")
     speed: float = Field(1.0, gt=0.0, le=1.0, description="Share of the speed caps to use, as --speed.")
     mount: PlaceConfig = Field(

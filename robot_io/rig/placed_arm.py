@@ -71,6 +71,7 @@ class PlacedArm:
     def __init__(self, spec: ArmSpec, placement: Placement) -> None:
         self._spec, self._placement = spec, placement
         self._arm: Any = None
+        self._gripper: float | None = None
 
     @property
     def spec(self) -> ArmSpec:
@@ -118,6 +119,7 @@ class PlacedArm:
             raise DataError("arm.send: expected finite numbers, found NaN or infinity.", "The arm goes on as before.")
         if abs(np.linalg.norm(asked[3:]) - 1) > 1e-2:
             raise DataError("arm.send: expected a unit quaternion wxyz in target[3:].")
+        self._gripper = gripper
         sent = self.process.send(target_of(self._placement.to_robot(pose_of(asked))), gripper)
         return target_of(self._placement.to_base(pose_of(np.asarray(sent, dtype=np.float64))))
 
@@ -127,6 +129,12 @@ class PlacedArm:
     def arm(self, deadman: Pressed | None = None) -> None:
         """Make ready to move; raises DeviceError when it is in fault or its state is stale."""
         self.process.arm(deadman)
+
+    def stay(self) -> None:
+        """Ask the arm to stay where it was last sent, gripper as last told, so that its hold does not run out."""
+        state = self.process.read()
+        here = target_of(state.T_base_ee) if state.setpoint is None else state.setpoint
+        self.process.send(here, state.gripper_opening if self._gripper is None else self._gripper)
 
     def disarm(self) -> None:
         """Stop, wait for standstill, refuse targets from now on."""

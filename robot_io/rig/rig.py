@@ -32,7 +32,7 @@ from robot_io.rig.config import SCENE_CAMERA, RigOptions
 from robot_io.rig.emulated import emulation_of
 from robot_io.rig.homing import go_to
 from robot_io.rig.placed_arm import PlacedArm, Placement, target_of
-from robot_io.rig.scene import Scene, SceneCamera
+from robot_io.rig.scene import Scene, SceneCamera, Witness
 
 Floats = NDArray[np.float64]
 
@@ -67,8 +67,8 @@ class OneArmRig:
             limits=limits,
         )
         self._arm = PlacedArm(spec, self._placement)
-        self._clock = WallClock(options.control_hz)
         self._scene = None if options.scene is None else self._make_scene()
+        self._clock = WallClock(options.control_hz, None if self._scene is None else self._scene.tick)
         self._cameras: dict[str, Any] = {name: self._make_camera(name) for name in options.cameras}
         self._open = ExitStack()
 
@@ -163,12 +163,15 @@ class OneArmRig:
         Raises:
             DeviceError: it cannot be armed, or may not.
         """
-        mode = self._arm.read().mode
-        if mode is not ArmMode.IDLE:
-            return
-        if not self._permitted:
+        if not self._permitted and self.hardware is not None:
             raise DeviceError(f"rig {self.name!r}: motion was not permitted.", "Run with --execute.")
-        self._arm.arm()
+        if self._arm.read().mode is ArmMode.HOLD:
+            try:
+                self._arm.stay()
+            except DeviceError:  # its hold ran out just now, or it is in fault, which the next look shows
+                pass
+        if self._arm.read().mode is ArmMode.IDLE:
+            self._arm.arm()
 
     def __enter__(self) -> Self:
         """Connect: emulated controller, arm, cameras. Nothing moves."""
@@ -178,6 +181,7 @@ class OneArmRig:
                 opening.enter_context(camera)
             if self._scene is not None:
                 opening.callback(self._scene.close)
+                opening.enter_context(Witness(self._scene, self._arm.read))
             self._open = opening.pop_all()
         return self
 
@@ -200,7 +204,9 @@ class OneArmRig:
 
         options = self._options
         settings = ProcessSettings(
-            rate_hz=min(options.process_hz, self._info.rate_hz), ttl_s=options.target_ttl_s, speed_scale=1.0
+            rate_hz=min(options.process_hz, self._info.rate_hz),
+            ttl_s=options.target_ttl_s,
+            disarm_s=options.disarm_s,
         )
         return ArmProcess(
             self._chosen.target,
@@ -257,7 +263,8 @@ class OneArmRig:
     def _look_at_scene(self, name: str) -> CameraImage:
         if self._scene is None:
             raise DataError(f"camera {name!r}: no scene to draw.")
-        self._scene.follow(self._arm.read())
+        self._scene.note(self._arm.read())
+        self._scene.catch_up()
         return self._scene.draw(name)
 
     def scene_for(self, instruction: str) -> str | None:

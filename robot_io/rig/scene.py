@@ -6,7 +6,9 @@ looks, along the straight line between the poses that were measured in between.
 
 from __future__ import annotations
 
+import threading
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from types import TracebackType
@@ -15,10 +17,9 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from cascade.contracts import ArmState, CameraImage
+from cascade.contracts import ArmState, CameraImage, DeviceError
 from robot_io.rig.config import SceneConfig
 from robot_io.rig.limits import Box
-from robot_io.rig.placed_arm import target_of
 from robot_io.sim import tasks
 from robot_io.sim.config import LimitsConfig, SimConfig
 from robot_io.sim.rig import SimRig
@@ -26,7 +27,9 @@ from robot_io.sim.world import CONTROL_HZ
 
 Floats = NDArray[np.float64]
 
-MOST_STEPS = 80  # of physics at once: a world that nobody looked at for longer than a second stands still meanwhile
+MOST_STEPS = 160  # of physics at once: a world that nobody looked at for longer than two seconds stands still meanwhile
+MOST_NOTES = 1000
+NOTE_S = 0.01
 ANY_TURN_RAD = 3.15
 
 
@@ -63,39 +66,51 @@ class Scene:
         self._sim.world.endless = True
         self._config = config
         self._horizon = round(config.horizon_s * control_hz)
-        self._due_s = 0.0
-        self._pose: Floats | None = None
-        self.ticks = 0
+        self._due_s: float | None = None  # time of the simulated world; None: it stands still
+        self._ticks = 0
+        self._trail: deque[tuple[float, ...]] = deque(maxlen=MOST_NOTES)
 
     def reset(self, task: str | None, seed: int) -> None:
         """Build the layout of (task, seed); the hand begins where the task wants it, and waits for `begin`."""
         self._sim.reset(task=task or self._config.task, seed=seed)
-        self._pose, self.ticks = None, 0
+        self._due_s, self._ticks = None, 0
+        self._trail.clear()
 
     @property
     def hand(self) -> Floats:
         """(7,) xyz + quaternion wxyz of the hand as the simulation holds it."""
-        return np.concatenate([self._sim.world.T_base_ee[:3, 3], self._sim.world.held_quaternion])
+        held = self._sim.world.held_quaternion
+        return np.concatenate([self._sim.world.T_base_ee[:3, 3], held / np.linalg.norm(held)])
 
     def begin(self) -> None:
         """Let time pass from now on."""
         self._due_s = time.monotonic()
+        self._trail.clear()
 
-    def follow(self, state: ArmState) -> None:
-        """Catch up with wall time, the hand on its way to the measured pose."""
-        pose = target_of(state.T_base_ee)
-        before = pose if self._pose is None else self._pose
+    def note(self, state: ArmState) -> None:
+        """Keep a measured pose for `catch_up`; any thread."""
+        self._trail.append((state.stamp_s, *state.position_m, state.gripper_opening))
+
+    def catch_up(self) -> None:
+        """Move on to now, the hand along the poses that were noted on the way."""
+        trail = np.array(self._trail)
+        if self._due_s is None or not len(trail):
+            return
         now = time.monotonic()
-        steps = int((now - self._due_s) * CONTROL_HZ)
-        self._due_s = now if steps > MOST_STEPS else self._due_s + steps / CONTROL_HZ
-        steps = min(steps, MOST_STEPS)
-        for index in range(steps):
-            target = pose.copy()
-            target[:3] = before[:3] + (index + 1) / steps * (pose[:3] - before[:3])
-            self._sim.arm.send(target, state.gripper_opening)
+        behind = int((now - self._due_s) * CONTROL_HZ)
+        steps = min(behind, MOST_STEPS)
+        self._due_s += (behind - steps) / CONTROL_HZ
+        held = self.hand[3:]
+        for _ in range(steps):
+            self._due_s += 1.0 / CONTROL_HZ
+            x, y, z, opening = (float(np.interp(self._due_s, trail[:, 0], column)) for column in trail.T[1:])
+            self._sim.arm.send(np.array([x, y, z, *held]), min(max(opening, 0.0), 1.0))
             self._sim.clock.tick()
-        if steps:
-            self._pose = pose
+
+    def tick(self) -> None:
+        """One control period is over."""
+        self._ticks += 1
+        self.catch_up()
 
     def draw(self, camera: str) -> CameraImage:
         """Return the view of a camera as things are."""
@@ -132,12 +147,40 @@ class Scene:
     @property
     def steps(self) -> int:
         """Control steps since reset."""
-        return self.ticks
+        return self._ticks
 
     @property
     def horizon(self) -> int:
         """Control steps after which the episode is over."""
         return self._horizon
+
+
+class Witness:
+    """A thread that notes the arm's measured poses for a scene, so that it follows the way and not only its ends."""
+
+    def __init__(self, scene: Scene, read: Callable[[], ArmState]) -> None:
+        self._scene, self._read = scene, read
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="scene-witness", daemon=True)
+
+    def __enter__(self) -> Self:
+        """Begin to watch."""
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop watching."""
+        self._over.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._over.wait(NOTE_S):
+            try:
+                self._scene.note(self._read())
+            except DeviceError:  # stale or in fault: the hand stays where it was last seen
+                continue
 
 
 class SceneCamera:
