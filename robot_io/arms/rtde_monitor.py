@@ -39,6 +39,8 @@ ROBOT_MODES = {
     8: "updating firmware",
 }
 RUNNING = 7
+READY = 1
+"""What ur_rtde's program answers while it waits for a command."""
 
 _HEADER = struct.Struct(">HB")
 _VARIABLES = {
@@ -51,6 +53,7 @@ _VARIABLES = {
     "safety_status_bits": "I",
     "runtime_state": "I",
     "input_int_register_": "i",  # the number is added: where ur_rtde's commands go
+    "output_int_register_": "i",  # and where its program says whether it is ready
 }
 _PACKAGE = struct.Struct(">B" + "".join(_VARIABLES.values()))
 _TYPES = {"d": "DOUBLE", "6d": "VECTOR6D", "i": "INT32", "I": "UINT32"}
@@ -89,6 +92,7 @@ class Sample:
         q, qd: (6,) joints [rad] and [rad/s]; tcp_pose: (6,); wrench: (6,) [N, Nm] at the TCP, axes of the base.
         robot_mode: 7 is running; runtime_state: of the program; safety_bits: as sent.
         command: what the command register holds; a program that starts would carry it out at once.
+        answer: what ur_rtde's program says: 1 ready, 2 done with a command.
     """
 
     t_dev_s: float
@@ -101,6 +105,7 @@ class Sample:
     safety_bits: int
     runtime_state: int
     command: int
+    answer: int
 
     @property
     def safety(self) -> Safety:
@@ -116,7 +121,7 @@ class RTDEMonitor:
         port: its RTDE port.
         rate_hz: packages per second, up to 500 on an e-Series controller.
         silence_s: how long it may be silent before the link counts as lost.
-        command_register: number of the integer input register that commands go to.
+        command_register: number of the integer register that commands go to, and answers come from.
     """
 
     def __init__(
@@ -124,12 +129,12 @@ class RTDEMonitor:
         host: str,
         port: int = RTDE_PORT,
         *,
-        rate_hz: float = 250.0,
-        silence_s: float = 0.04,
+        rate_hz: float = 500.0,
+        silence_s: float = 0.032,
         command_register: int = 0,
     ) -> None:
         self.host, self.port, self._rate_hz, self._silence_s = host, port, rate_hz, silence_s
-        self._variables = [*list(_VARIABLES)[:-1], f"input_int_register_{command_register}"]
+        self._variables = [f"{name}{command_register}" if name.endswith("_") else name for name in _VARIABLES]
         self.controller_version = (0, 0, 0, 0)
         self._socket: socket.socket | None = None
         self._received = bytearray()
@@ -248,6 +253,7 @@ class RTDEMonitor:
                 safety_bits=values[27],
                 runtime_state=values[28],
                 command=values[29],
+                answer=values[30],
             )
         del self._received[:position]
         return newest >= 0

@@ -28,7 +28,7 @@ from cascade.contracts.driver import DeviceFault, DriverInfo, Reading, Safety, T
 from cascade.contracts.errors import DeviceError
 from robot_io.arms import ur_dashboard
 from robot_io.arms.robotiq import GripperResult, RobotiqGripper
-from robot_io.arms.rtde_monitor import PLAYING, RUNNING, RTDEMonitor, Sample
+from robot_io.arms.rtde_monitor import PLAYING, READY, RUNNING, RTDEMonitor, Sample
 from robot_io.arms.ur_config import URConfig
 from robot_io.arms.ur_errors import control_refused, not_powered, stopped
 from robot_io.arms.ur_pose import apart, flange_of, matrix_of, to_ur
@@ -196,6 +196,8 @@ class URDriver:
             if not control.setWatchdog(self._config.watchdog_hz):
                 self.halt()
                 raise DeviceError(f"{host}: the controller did not take the watchdog; the arm stays unarmed.", "Retry.")
+        # Until its program is ready ur_rtde would wait for that inside the next call: up to 3 s, should the link break.
+        self._until(lambda now: now.answer == READY, 1.0, "program to be ready")
         self._armed, self._sent_s = True, time.monotonic()
         self._paused, self._withheld = False, ""
         if self._gripper is not None:
@@ -261,6 +263,8 @@ class URDriver:
     def _feed(self, running: bool) -> None:
         """Feed the watchdog while nothing is to be sent: the arm stands at the last setpoint, its process is alive."""
         self._sent_s = time.monotonic()
+        if self._sample is not None and running and self._sample.answer != READY:
+            return
         # A paused program makes ur_rtde complain on every call, 80 times a second.
         with _vendor_errors(self._config.host), contextlib.nullcontext() if running else _quiet():
             self._need_control().kickWatchdog()
@@ -274,6 +278,8 @@ class URDriver:
             return
         if sample.runtime_state != PLAYING or sample.safety not in (Safety.NORMAL, Safety.REDUCED):
             self._paused = self._paused or sample.safety is Safety.SAFEGUARD_STOP
+            return
+        if sample.answer != READY:
             return
         config, pose = self._config, to_ur(setpoint)
         if self._paused and not self._may_resume(pose, sample):

@@ -22,7 +22,7 @@ class URConfig(PluginConfig):
     )
     stop_deceleration_m_s2: float = Field(2.5, ge=0.5, le=10.0, description="Deceleration of the stop [m/s^2].")
     silence_s: float = Field(
-        0.04, ge=0.01, le=0.5, description="The link counts as lost when the controller is silent for longer [s]."
+        0.032, ge=0.01, le=0.5, description="The link counts as lost when the controller is silent for longer [s]."
     )
     registers: Literal["lower", "upper"] = Field(
         "lower", description="Half of the controller's registers to use; 'upper' where a fieldbus has the lower ones."

@@ -29,7 +29,7 @@ LIMITS = Limits(
 
 @pytest.fixture
 def arm(loopback: URLoopback) -> Iterator[ArmProcess]:
-    made = ArmProcess("robot_io.arms.plugins:UR", {"host": loopback.address, "silence_s": 0.2}, LIMITS)
+    made = ArmProcess("robot_io.arms.plugins:UR", {"host": loopback.address, "silence_s": 0.1}, LIMITS)
     made.connect()
     yield made
     made.close()

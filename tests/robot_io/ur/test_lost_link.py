@@ -51,7 +51,7 @@ class Streaming:
 def stream(loopback: URLoopback) -> Iterator[Callable[..., Streaming]]:
     started: list[Streaming] = []
 
-    def start(silence_s: float = 0.04, ending: str = "exit") -> Streaming:
+    def start(silence_s: float = 0.032, ending: str = "exit") -> Streaming:
         started.append(Streaming(loopback.address, silence_s, ending))
         started[-1].next("armed")
         started[-1].next("running")
