@@ -35,7 +35,9 @@ class FileConfig(PluginConfig):
 class EmbeddedConfig(PluginConfig):
     """Options of the planner whose weights travel with the package."""
 
-    weights: Path | None = Field(None, description="folder of weights; default: the shipped ones")
+    weights: Path | None = Field(
+        None, description="folder of weights, or name of a shipped set; default: the shipped set that fits the image"
+    )
     camera: str | None = Field(None, description="camera to plan in; default: the one the weights were trained on")
     steps: int | None = Field(None, ge=1, le=64, description="denoising steps; default: what the weights recommend")
     readout: bool = Field(True, description="also read hand and gripper from the planned latents")
@@ -114,16 +116,22 @@ def _file(options: FileConfig) -> Planner:
 
 def _embedded(options: EmbeddedConfig) -> Planner:
     from planner.embedded import EmbeddedPlanner
+    from planner.shipped import WIDE, ShippedPlanner, shipped_folder
 
-    return EmbeddedPlanner.load(
-        options.weights,
-        camera=options.camera,
-        steps=options.steps,
-        readout=options.readout,
-        threads=options.threads,
-        device=options.device,
-        dtype=options.dtype,
-    )
+    def load(folder: Path | None) -> EmbeddedPlanner:
+        return EmbeddedPlanner.load(
+            folder,
+            camera=options.camera,
+            steps=options.steps,
+            readout=options.readout,
+            threads=options.threads,
+            device=options.device,
+            dtype=options.dtype,
+        )
+
+    if options.weights is not None:
+        return load(shipped_folder(options.weights))
+    return ShippedPlanner(load, options.camera) if WIDE.is_dir() else load(None)
 
 
 def _diffusers(options: DiffusersConfig) -> Planner:
