@@ -3,7 +3,7 @@
     python benchmarks/control_loop.py [--seconds 8] [--load 2] [--json out.json]
 
 The arm is the virtual one (no hardware), the chain in front of it the real one: target checks, limiter, watches, shared
-memory. Lateness is how long after its deadline a control cycle began. p50 and p99 are medians over windows of one second,
+memory. Lateness is how long after its deadline a control cycle began. p50 and p99 are medians over windows of a second,
 'worst p99' is that of the worst second, 'max' the latest cycle of the run. The load is the real planner in processes of
 its own, at normal priority. A row per scheduling: SCHED_FIFO, niceness -15, and neither (100 Hz at most, by design).
 """
