@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from types import TracebackType
 from typing import Any, Self
 
@@ -166,10 +166,8 @@ class OneArmRig:
         if not self._permitted and self.hardware is not None:
             raise DeviceError(f"rig {self.name!r}: motion was not permitted.", "Run with --execute.")
         if self._arm.read().mode is ArmMode.HOLD:
-            try:
+            with suppress(DeviceError):  # its hold ran out just now, or it is in fault, which the next look shows
                 self._arm.stay()
-            except DeviceError:  # its hold ran out just now, or it is in fault, which the next look shows
-                pass
         if self._arm.read().mode is ArmMode.IDLE:
             self._arm.arm()
 
@@ -264,7 +262,7 @@ class OneArmRig:
         if self._scene is None:
             raise DataError(f"camera {name!r}: no scene to draw.")
         self._scene.note(self._arm.read())
-        self._scene.catch_up()
+        self._scene.settle()
         return self._scene.draw(name)
 
     def scene_for(self, instruction: str) -> str | None:

@@ -27,7 +27,9 @@ from robot_io.sim.world import CONTROL_HZ
 
 Floats = NDArray[np.float64]
 
-MOST_STEPS = 160  # of physics at once: a world that nobody looked at for longer than two seconds stands still meanwhile
+MOST_STEPS = 24  # of physics at once, so that nobody waits long for them; what is left is done the next time
+MOST_LAG_S = 1.0  # a world that nobody looked at for longer stands still meanwhile
+SETTLED_S = 0.05
 MOST_NOTES = 1000
 NOTE_S = 0.01
 ANY_TURN_RAD = 3.15
@@ -97,15 +99,21 @@ class Scene:
         if self._due_s is None or not len(trail):
             return
         now = time.monotonic()
-        behind = int((now - self._due_s) * CONTROL_HZ)
-        steps = min(behind, MOST_STEPS)
-        self._due_s += (behind - steps) / CONTROL_HZ
+        self._due_s = max(self._due_s, now - MOST_LAG_S)
+        steps = min(int((now - self._due_s) * CONTROL_HZ), MOST_STEPS)
         held = self.hand[3:]
         for _ in range(steps):
             self._due_s += 1.0 / CONTROL_HZ
             x, y, z, opening = (float(np.interp(self._due_s, trail[:, 0], column)) for column in trail.T[1:])
             self._sim.arm.send(np.array([x, y, z, *held]), min(max(opening, 0.0), 1.0))
             self._sim.clock.tick()
+
+    def settle(self) -> None:
+        """Catch up until the world is at most a few steps behind."""
+        for _ in range(int(MOST_LAG_S * CONTROL_HZ / MOST_STEPS) + 1):
+            if self._due_s is None or time.monotonic() - self._due_s < SETTLED_S:
+                return
+            self.catch_up()
 
     def tick(self) -> None:
         """One control period is over."""
@@ -142,6 +150,7 @@ class Scene:
     @property
     def success(self) -> bool:
         """Whether the goal has been reached so far."""
+        self.settle()
         return self._sim.world.success
 
     @property
