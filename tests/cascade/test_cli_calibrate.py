@@ -51,7 +51,7 @@ def test_a_lens_is_calibrated_from_photos_and_the_camera_uses_the_file(tmp_path)
     told = json.loads(done.stdout)
     assert told["K"][0][0] == pytest.approx(330, rel=0.03)
     assert (tmp_path / "front-overlay.png").is_file()
-    device = build_plugin("camera", "synthetic", {"calibration": str(output)})
+    device = build_plugin("camera", "synthetic", {"calibration": str(output), "hfov_deg": 51.7})  # 330 px
     with device:
         assert device.read(max_age_s=2.0).K[0, 0] == pytest.approx(told["K"][0][0], abs=0.01)
         assert not device.health().nominal

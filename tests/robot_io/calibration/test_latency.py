@@ -10,7 +10,8 @@ from robot_io.calibration.latency import MotionWatch, find_latency
 def wander(times, seed=0):
     """A hand that moves to and fro without a beat: position (N, 3) [m]."""
     rng = np.random.default_rng(seed)
-    waves = [(rng.uniform(0.3, 1.4), rng.uniform(0, 6), rng.uniform(0.02, 0.05)) for _ in range(4)]
+    # No two of these fit into a common beat, whatever the phases.
+    waves = [(f, rng.uniform(0, 6), rng.uniform(0.02, 0.04)) for f in (0.23, 0.37, 0.53, 0.71, 0.97, 1.31, 1.73)]
     x = sum(size * np.sin(2 * np.pi * f * times + phase) for f, phase, size in waves)
     return np.stack([x, 0.3 * x, 0 * x], axis=-1)
 
