@@ -12,9 +12,11 @@ from robot_io.calibration.files import (
     CalibrationError,
     CameraCalibration,
     ForeignCalibrationError,
+    from_opencv,
     load_calibration,
     placed,
     save_calibration,
+    to_opencv,
 )
 from robot_io.cameras.config import SyntheticConfig
 from robot_io.cameras.plugins import SYNTHETIC
@@ -170,3 +172,8 @@ def test_a_pose_measured_with_another_arm_is_refused_and_the_lens_kept_out_too(t
     device.bind_arm("xarm7")
     assert not device.provides_extrinsics
     assert "xarm7" in device.calibration_problem.problem
+
+
+def test_pixel_centres_are_half_a_pixel_apart_from_opencvs():
+    assert np.allclose(to_opencv(K)[:2, 2], [159.5, 119.5])
+    assert np.allclose(from_opencv(to_opencv(K)), K)
