@@ -31,6 +31,7 @@ _NEAR, _FAR = 0.75, 0.5  # shares of a joint limit at which motion slows down, a
 _SLOWER, _FASTER, _SLOWEST = 0.85, 1.02, 0.05
 _LAG_M, _LAG_RAD = 0.005, 0.1
 _STILL_RAD = 1e-8
+_SLACK_RAD = 1e-9  # rounding
 _LOOKS = (0.35, 0.7, 1.0)  # shares of a stop at which the place of the end effector is looked at
 
 
@@ -105,7 +106,6 @@ class JointLimiter:
     def _free_ends(self) -> None:
         self._low = np.minimum(self._bounds.lower_rad, self.q)
         self._high = np.maximum(self._bounds.upper_rad, self.q)
-        self._low_list, self._high_list = self._low.tolist(), self._high.tolist()
         self._outside = bool((self._low < self._bounds.lower_rad).any() or (self._high > self._bounds.upper_rad).any())
         self._solving = JointLimits(
             lower_rad=self._low,
@@ -157,7 +157,8 @@ class JointLimiter:
         speed = differences[0] + acceleration * (
             self._period_s / 2
         )  # of the parabola through the last three, at its end
-        if bool((np.abs(speed + acceleration * np.abs(acceleration) / (2 * self._most[2])) > self._most[0]).any()):
+        rising = acceleration * np.abs(acceleration) / (2 * self._most[2])
+        if bool((np.abs(speed + rising) > self._most[0]).any()):
             return "joints"
         given = self._input
         given.current_position, given.current_velocity = wanted.tolist(), speed.tolist()
@@ -167,11 +168,14 @@ class JointLimiter:
                 return "joints"
         except (RuntimeError, ValueError):  # rounding
             return "joints"
-        way = 0.0
-        for bound, low, high in zip(self._trajectory.position_extrema, self._low_list, self._high_list, strict=True):
-            if bound.min < low - 1e-9 or bound.max > high + 1e-9:
-                return "joints"
-            way += bound.max - bound.min
+        end = np.array(self._trajectory.at_time(self._trajectory.duration)[0])
+        # A joint whose speed changes sign turns while its acceleration goes to zero; any other goes straight there.
+        turns = speed * (speed + rising) < 0
+        beyond = np.where(turns, np.abs(speed * acceleration) / self._most[2], 0.0)
+        low, high = np.minimum(wanted, end) - beyond, np.maximum(wanted, end) + beyond
+        if bool((low < self._low - _SLACK_RAD).any() or (high > self._high + _SLACK_RAD).any()):
+            return "joints"
+        way = float((high - low).sum())
         pose = self._kinematics.pose(wanted)
         if math.dist(pose[:3], place) > _LAG_M:
             return "reach"

@@ -16,7 +16,7 @@ from robot_io.process.braking import ZERO, Stop, add, norm, scaled, stop_distanc
 from robot_io.process.joint_limiter import joint_limits
 from robot_io.process.kinematics import Kinematics
 from robot_io.process.limiter import Limiter
-from robot_io.process.models import arm_model
+from robot_io.process.models import MODEL_NAMES, arm_model
 from robot_io.process.poses import matrix_of
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -38,16 +38,16 @@ def limits(**changed):
     return Limits(**(numbers | changed))
 
 
-def device(takes=Takes.POSE):
-    model = arm_model("ur5e")
+def device(takes=Takes.POSE, name="ur5e"):
+    model = arm_model(name)
     return DriverInfo(
         name="test",
-        model="ur5e",
+        model=name,
         joint_names=model.joint_names,
         takes=takes,
         rate_hz=125.0,
         joint_limits=model.joint_limits,
-        kinematics="ur5e",
+        kinematics=name,
         watchdog_s=None,
     )
 
@@ -260,6 +260,18 @@ def test_joints_lead_to_the_pose_and_then_stand_exactly_still():
     np.testing.assert_allclose(UR5E.forward(setpoints[-1].q), matrix_of(target), atol=1e-6)
     np.testing.assert_allclose(setpoints[-1].pose, target, atol=1e-6)
     assert (setpoints[-1].q == setpoints[-20].q).all()
+
+
+@pytest.mark.parametrize("name", MODEL_NAMES)
+def test_every_model_follows_and_is_not_held_back(name):
+    model, arm = arm_model(name), Kinematics(name)
+    box = np.array([[-2.0, -2.0, -2.0], [2.0, 2.0, 2.0]])
+    limiter = Limiter(limits(workspace_m=box), device(Takes.JOINTS, name), arm, PERIOD)
+    limiter.reset(arm.forward(model.rest_q), model.rest_q)
+    target = moved(-0.02, 0.03, 0.02, start=np.array(arm.pose(model.rest_q)))
+    setpoints = follow(limiter, target, 150)
+    np.testing.assert_allclose(arm.position(setpoints[-1].q), target[:3], atol=1e-6)
+    assert {word for setpoint in setpoints for word in setpoint.limited} == set()
 
 
 def test_a_device_that_takes_joints_needs_a_model():
