@@ -187,6 +187,19 @@ def test_mistakes_are_explained(tmp_path, monkeypatch, arguments, message):
     assert "Traceback" not in errors
 
 
+def test_a_suite_brings_its_conditions_along_and_options_come_after(tmp_path):
+    own = ("--tasks", "metaworld-11-avdc", "--kind", "play", "--seed", 3, *SMALL, "-o", tmp_path)
+    code, _, errors = record(*own, "--episodes", 1)
+    assert code == 0, errors
+    dataset = LeRobotDataset(tmp_path)
+    assert dataset.cameras == ("corner", "corner2", "corner3")
+    description = dataset.header["description"]
+    assert (description["starts"], description["width"]) == ("avdc", 32)
+    code, _, errors = record(*own, "--episodes", 2, "--set", "options.starts=stock")
+    assert code == 2
+    assert "expected a set recorded with description" in errors
+
+
 def test_a_folder_of_something_else_is_left_alone(tmp_path):
     (tmp_path / "thesis.txt").write_text("mine")
     code, _, errors = record("--tasks", "door-open", "-o", tmp_path)
