@@ -77,6 +77,7 @@ class JointLimiter:
         self._most = np.stack([bounds.max_speed_rad_s, bounds.max_acceleration_rad_s2, bounds.max_jerk_rad_s3])
         self._ruckig = ruckig.Ruckig(count)
         self._working = (ruckig.Result.Working, ruckig.Result.Finished)
+        self._failures = (ruckig.RuckigError, RuntimeError, ValueError)
         self._input = ruckig.InputParameter(count)
         self._input.control_interface = ruckig.ControlInterface.Velocity
         self._input.synchronization = ruckig.Synchronization.No
@@ -166,7 +167,7 @@ class JointLimiter:
         try:
             if self._ruckig.calculate(given, self._trajectory) not in self._working:
                 return "joints"
-        except (RuntimeError, ValueError):  # rounding
+        except self._failures:  # rounding
             return "joints"
         end = np.array(self._trajectory.at_time(self._trajectory.duration)[0])
         # A joint whose speed changes sign turns while its acceleration goes to zero; any other goes straight there.

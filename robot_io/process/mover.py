@@ -21,6 +21,7 @@ STOP_ANGULAR_ACCELERATION, STOP_ANGULAR_JERK = 6.0, 120.0
 _SHARE = 0.95  # of acceleration and jerk in a proposal, so that a stop is always the stronger
 _SPEED_SHARE = 0.99
 _SPREAD = 0.25  # what an axis across the way gets, relative to the one along it
+_ROOMS = (1.0, 1.002)  # speed and acceleration limits of a plan, and of a second try
 _PATIENCE = 5  # cycles between plans for the same target, and after a refusal
 _SLOWEST = 0.2  # share of the speed right at a wall
 _CALMEST = 0.3  # share of acceleration and jerk that is left however slow it is, to get slow
@@ -122,6 +123,7 @@ class Mover:
         self._input.synchronization = ruckig.Synchronization.Phase
         self._trajectory = ruckig.Trajectory(6)
         self._working = (ruckig.Result.Working, ruckig.Result.Finished)
+        self._failures = (ruckig.RuckigError, RuntimeError, ValueError)  # the last: a result that Python does not know
         self.orientation: Quaternion = (1.0, 0.0, 0.0, 0.0)
         self._forget()
 
@@ -227,17 +229,27 @@ class Mover:
         given.current_velocity = [*place.v, *turn.v]
         given.current_acceleration = [*place.a, *turn.a]
         given.target_position = [*self._end[0], *self._end[1]]
-        given.max_velocity, given.max_acceleration, given.max_jerk = (
-            speeds + more[0],
-            accelerations + more[1],
-            jerks + more[2],
-        )
-        try:
-            self._planned = self._ruckig.calculate(given, self._trajectory) in self._working
-        except (RuntimeError, ValueError):  # ruckig found no profile (rounding): brake, and plan from there
-            self._planned = False
+        self._planned = self._solve(speeds + more[0], accelerations + more[1], jerks + more[2])
         self._duration = self._trajectory.duration if self._planned else 0.0
         return held if self._planned else (*held, "plan")
+
+    def _solve(self, speeds: list[float], accelerations: list[float], jerks: list[float]) -> bool:
+        """Have ruckig plan; False when it finds no profile, from which the way out is to brake and plan from there.
+
+        Rounding makes it fail now and then where the present speed equals its limit. A little more room helps, and there
+        is some: a proposal asks for less than the limits.
+        """
+        given = self._input
+        given.max_jerk = jerks
+        for room in _ROOMS:
+            given.max_velocity = [speed * room for speed in speeds]
+            given.max_acceleration = [acceleration * room for acceleration in accelerations]
+            try:
+                if self._ruckig.calculate(given, self._trajectory) in self._working:
+                    return True
+            except self._failures:
+                continue
+        return False
 
     def _near(self, goal: Vector) -> tuple[tuple[str, ...], float]:
         """Share of the speed where a stop from here ends this close to a wall; going away is not slowed down."""
