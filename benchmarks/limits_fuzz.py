@@ -13,9 +13,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import sys
 import time
+import traceback
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from typing import Any
@@ -118,7 +120,16 @@ def draw_target(rng: np.random.Generator, last: Floats, limits: Limits) -> tuple
 
 
 def play(takes: Takes, targets: int, seed: int) -> dict[str, Any]:
-    """One round: (N) setpoints of a device with limits of its own; return the worst ratios."""
+    """One round of one device with limits of its own: the worst ratios; an exception in it counts as a failure."""
+    try:
+        return _play(takes, targets, seed)
+    except Exception as error:
+        traceback.print_exc()
+        worst = {f"{type(error).__name__}": math.inf}
+        return {"takes": takes.value, "seed": seed, "setpoints": 0, "taken": 0, "worst": worst}
+
+
+def _play(takes: Takes, targets: int, seed: int) -> dict[str, Any]:
     rng = np.random.default_rng(seed)
     kinematics = Kinematics(MODEL)
     q = kinematics.arm.rest_q + rng.uniform(-0.6, 0.6, 6)
@@ -226,7 +237,10 @@ def fuzz(targets: int, seed: int, jobs: int) -> dict[str, Any]:
             left -= ROUND
     if jobs > 1:
         with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-            results = list(pool.map(play, *zip(*rounds, strict=True)))
+            results = []
+            for result in pool.map(play, *zip(*rounds, strict=True)):
+                results.append(result)
+                print(f"\r{len(results)} of {len(rounds)} rounds", end="", file=sys.stderr, flush=True)
     else:
         results = [play(*arguments) for arguments in rounds]
     summary: dict[str, Any] = {"targets": sum(count for _, count, _ in rounds), "worst": {}}
