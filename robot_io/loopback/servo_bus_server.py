@@ -26,7 +26,7 @@ from robot_io.loopback.servo_bus_feetech import SYNC_READ, FeetechProtocol, Feet
 from robot_io.loopback.servo_bus_servo import Motor, SimServo
 from robot_io.loopback.servo_bus_wire import Reply, Request, WireProtocol
 
-LOG_LENGTH = 200_000
+LOG_LENGTH = 50_000
 _KINDS: dict[str, tuple[Callable[[], WireProtocol], type[SimServo]]] = {
     "feetech": (FeetechProtocol, FeetechServo),
     "dynamixel": (DynamixelProtocol, DynamixelServo),

@@ -108,7 +108,7 @@ class Inputs:
     def __init__(self, registers: Registers) -> None:
         self.registers = registers
         self.owners: dict[str, object] = {}
-        self.setpoints: deque[tuple[float, str, tuple[float, ...]]] = deque(maxlen=200_000)
+        self.setpoints: deque[tuple[float, str, tuple[float, ...]]] = deque(maxlen=50_000)
         self.on_write: Callable[[int], None] = lambda index: None
 
     def kind(self, name: str, owner: object) -> str:
