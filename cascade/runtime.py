@@ -320,6 +320,9 @@ class _Episode:
     def _judge(self) -> _End:
         """How a plan ended that was executed."""
         monitor = self._rig.monitor
+        settle = getattr(monitor, "settle", None)
+        if callable(settle):  # a simulated world in real time may be behind
+            settle()
         if monitor is None:
             return _End(
                 "success", "none", f"The plan was executed to its end in {self._steps} steps; nobody judged it."

@@ -246,6 +246,8 @@ class OneArmRig:
 
     def observe(self) -> Observation:
         """Images of all cameras and the arm's state, now."""
+        if self._scene is not None:
+            self._scene.settle()
         images = {name: camera.read() for name, camera in self._cameras.items()}
         state = self._arm.read()
         return Observation(images={name: self._placed(name, image, state) for name, image in images.items()}, arm=state)
@@ -262,7 +264,7 @@ class OneArmRig:
         if self._scene is None:
             raise DataError(f"camera {name!r}: no scene to draw.")
         self._scene.note(self._arm.read())
-        self._scene.settle()
+        self._scene.catch_up()
         return self._scene.draw(name)
 
     def scene_for(self, instruction: str) -> str | None:

@@ -27,10 +27,9 @@ from robot_io.sim.world import CONTROL_HZ
 
 Floats = NDArray[np.float64]
 
-MOST_STEPS = 24  # of physics at once, so that nobody waits long for them; what is left is done the next time
-MOST_LAG_S = 1.0  # a world that nobody looked at for longer stands still meanwhile
-SETTLED_S = 0.05
-MOST_NOTES = 1000
+MOST_STEPS = 24  # of physics at once, so that the arm never waits long for them; what is left is done the next time
+STILL_M = 1e-4
+MOST_NOTES = 12000  # two minutes
 NOTE_S = 0.01
 ANY_TURN_RAD = 3.15
 
@@ -93,27 +92,38 @@ class Scene:
         """Keep a measured pose for `catch_up`; any thread."""
         self._trail.append((state.stamp_s, *state.position_m, state.gripper_opening))
 
-    def catch_up(self) -> None:
-        """Move on to now, the hand along the poses that were noted on the way."""
+    def catch_up(self, most: int = MOST_STEPS) -> int:
+        """Move on towards now, by a few steps at once; returns how many were left.
+
+        The hand goes along the poses that were noted on the way, so a world that is behind misses nothing.
+        """
+        if self._due_s is None or not self._trail:
+            return 0
         trail = np.array(self._trail)
-        if self._due_s is None or not len(trail):
-            return
-        now = time.monotonic()
-        self._due_s = max(self._due_s, now - MOST_LAG_S)
-        steps = min(int((now - self._due_s) * CONTROL_HZ), MOST_STEPS)
+        behind = int((time.monotonic() - self._due_s) * CONTROL_HZ)
         held = self.hand[3:]
-        for _ in range(steps):
+        for _ in range(min(behind, most)):
             self._due_s += 1.0 / CONTROL_HZ
             x, y, z, opening = (float(np.interp(self._due_s, trail[:, 0], column)) for column in trail.T[1:])
             self._sim.arm.send(np.array([x, y, z, *held]), min(max(opening, 0.0), 1.0))
             self._sim.clock.tick()
+        return max(0, behind - most)
 
     def settle(self) -> None:
-        """Catch up until the world is at most a few steps behind."""
-        for _ in range(int(MOST_LAG_S * CONTROL_HZ / MOST_STEPS) + 1):
-            if self._due_s is None or time.monotonic() - self._due_s < SETTLED_S:
-                return
-            self.catch_up()
+        """Catch up wholly, before somebody judges or plans from what is seen."""
+        self._skip_stillness()
+        while self.catch_up() > 0:
+            pass
+
+    def _skip_stillness(self) -> None:
+        """Leave out what nobody waits for: the time in which the hand stood still, but for a second."""
+        if self._due_s is None or not self._trail:
+            return
+        trail = np.array(self._trail)
+        moved = np.linalg.norm(trail[:, 1:4] - trail[-1, 1:4], axis=1) > STILL_M
+        last_s = float(trail[moved, 0].max()) if moved.any() else float(trail[0, 0])
+        if self._due_s > last_s + 1.0:
+            self._due_s = max(self._due_s, time.monotonic() - 1.0)
 
     def tick(self) -> None:
         """One control period is over."""
@@ -149,8 +159,7 @@ class Scene:
 
     @property
     def success(self) -> bool:
-        """Whether the goal has been reached so far."""
-        self.settle()
+        """Whether the goal has been reached so far; see `settle`."""
         return self._sim.world.success
 
     @property
