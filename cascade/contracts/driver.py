@@ -158,7 +158,11 @@ class ArmDriver(Protocol):
         ...
 
     def disarm(self) -> None:
-        """Stop taking setpoints and hold; servo arms go to rest before torque is taken off."""
+        """Stop taking setpoints and hold; servo arms go to rest before torque is taken off.
+
+        A driver for which this takes longer than a few cycles also has `disarm_step() -> bool`, which the arm process
+        calls once per cycle, after `read`, until it returns True: so that the state stays fresh, and `halt` ends it.
+        """
         ...
 
     def close(self) -> None:

@@ -41,6 +41,7 @@ class DynamixelDriver:
         self._bus = DynamixelBus(config.port, baud_hz=config.baud_hz, budget_s=config.bus_budget_s)
         self._checked = False
         self._torque_on = False
+        self._way_until_s: float | None = None  # on its way to rest, until then at most
         self._faults: dict[tuple[int, str], DeviceFault] = {}
         self._hot: dict[int, int] = {}
         self._last: dict[int, reg.Sample] = {}
@@ -137,6 +138,7 @@ class DynamixelDriver:
 
     def halt(self) -> None:
         """Make every servo hold where it was last measured."""
+        self._way_until_s = None
         with contextlib.suppress(DeviceError):
             self._hold()
 
@@ -156,18 +158,43 @@ class DynamixelDriver:
 
     def disarm(self) -> None:
         """Go to the resting pose slowly, then take torque off; where that fails, keep torque and hold."""
-        self._connected()
-        if not self._torque_on:
-            return
         try:
-            self._go_to_rest()
+            while not self.disarm_step():
+                time.sleep(_PACE_S)
+                self._refuse_alerts(self._sample())
         except DeviceError:
             self.halt()
             raise
-        for servo in self._config.ids:
-            self._bus.write(servo, reg.TORQUE_ENABLE, 1, 0)
-            self._bus.write(servo, reg.BUS_WATCHDOG, 1, 0)
-        self._torque_on = False
+
+    def disarm_step(self) -> bool:
+        """Begin the way to rest, or look after the last reading how far it is; True: it is over, torque is off.
+
+        `halt` ends the way: the arm then holds where it is.
+
+        Raises:
+            DeviceError: the arm did not reach its resting pose; it holds.
+        """
+        self._connected()
+        if not self._torque_on:
+            return True
+        joints = self._config.joints
+        if self._way_until_s is None:
+            self._way_until_s = self._begin_rest()
+        stuck = [j for j in joints if abs(j.rest_rad - j.to_rad(self._last[j.id].ticks)) > _AT_REST_RAD]
+        if not stuck:
+            for servo in self._config.ids:
+                self._bus.write(servo, reg.TORQUE_ENABLE, 1, 0)
+                self._bus.write(servo, reg.BUS_WATCHDOG, 1, 0)
+            self._torque_on, self._way_until_s = False, None
+            return True
+        if time.monotonic() > self._way_until_s:
+            self.halt()
+            names = ", ".join(f"{joint.name} (servo id {joint.id})" for joint in stuck)
+            raise DeviceError(
+                f"{names}: did not reach the resting pose; torque stays on.", "Clear the way, then disarm again."
+            )
+        self._bus.sync_write(reg.GOAL, 4, {joint.id: joint.to_ticks(joint.rest_rad) for joint in joints})
+        return False
 
     def close(self) -> None:
         """Let go of the port; an arm that has torque holds, so that it does not fall."""
@@ -289,7 +316,8 @@ class DynamixelDriver:
             if time.monotonic() > until:
                 raise self._bus.silent((servo,))
 
-    def _go_to_rest(self) -> None:
+    def _begin_rest(self) -> float:
+        """Set speeds with which all joints arrive at rest together; return until when they may take."""
         samples = self._sample()
         self._refuse_alerts(samples)
         joints = self._config.joints
@@ -298,20 +326,7 @@ class DynamixelDriver:
         speeds = {servo: max(1, round(way / takes_s / reg.SPEED_UNIT_RAD_S)) for servo, way in far.items()}
         for servo, speed in speeds.items():
             self._bus.write(servo, reg.PROFILE_SPEED, 4, speed)
-        goals = {joint.id: joint.to_ticks(joint.rest_rad) for joint in joints}
-        deadline = time.monotonic() + 1.5 * takes_s + 2.0
-        while time.monotonic() < deadline:
-            self._bus.sync_write(reg.GOAL, 4, goals)
-            samples = self._sample()
-            self._refuse_alerts(samples)
-            stuck = [j for j in joints if abs(j.rest_rad - j.to_rad(samples[j.id].ticks)) > _AT_REST_RAD]
-            if not stuck:
-                return
-            time.sleep(_PACE_S)
-        names = ", ".join(f"{joint.name} (servo id {joint.id})" for joint in stuck)
-        raise DeviceError(
-            f"{names}: did not reach the resting pose; torque stays on.", "Clear the way, then disarm again."
-        )
+        return time.monotonic() + 1.5 * takes_s + 2.0
 
     def _device_time_s(self, tick_ms: int) -> float:
         """Return the first servo's own clock, unwrapped [s]."""

@@ -45,6 +45,7 @@ class FeetechDriver:
         self._last: dict[int, reg.Sample] = {}
         self._torque_on = False
         self._holding = False
+        self._way: tuple[dict[int, int], float] | None = None  # goals of the way to rest, and until when
         model = arm_model("so101")
         limits = model.joint_limits
         if config.calibration.exists():
@@ -110,7 +111,7 @@ class FeetechDriver:
         self._bus.sync_write(reg.ACCELERATION, values)
         self._bus.sync_write(reg.TORQUE_ENABLE, {servo: b"\x01" for servo in samples})
         self._confirm_torque()
-        self._torque_on, self._holding = True, False
+        self._torque_on, self._holding, self._way = True, False, None
 
     def read(self) -> Reading:
         """Return what the servos measure; a servo in trouble is held with less torque and named in the faults.
@@ -156,6 +157,7 @@ class FeetechDriver:
 
     def halt(self) -> None:
         """Make every servo hold where it was last measured."""
+        self._way = None
         with contextlib.suppress(DeviceError):
             self._hold()
 
@@ -178,20 +180,41 @@ class FeetechDriver:
         Raises:
             DeviceError: the arm did not reach its resting pose; it holds.
         """
-        calibration = self._connected()
-        if not self._torque_on:
-            return
-        goals = {
-            joint.id: joint.to_ticks(angle)
-            for joint, angle in zip(calibration.joints.values(), self._config.rest_q_rad, strict=True)
-        }
         try:
-            self._go_to_rest(goals)
+            while not self.disarm_step():
+                time.sleep(_PACE_S)
+                self._refuse_troubled(self._sample())
         except DeviceError:
             self.halt()
             raise
-        self._bus.sync_write(reg.TORQUE_ENABLE, {servo: b"\x00" for servo in calibration.ids})
-        self._torque_on = False
+
+    def disarm_step(self) -> bool:
+        """Begin the way to rest, or look after the last reading how far it is; True: it is over, torque is off.
+
+        `halt` ends the way: the arm then holds where it is.
+
+        Raises:
+            DeviceError: the arm did not reach its resting pose; it holds.
+        """
+        calibration = self._connected()
+        if not self._torque_on:
+            return True
+        if self._way is None:
+            self._way = self._begin_rest(calibration)
+            return False
+        goals, deadline_s = self._way
+        stuck = [i for i, goal in goals.items() if abs(goal - self._last[i].ticks) > _AT_REST_TICKS]
+        if not stuck:
+            self._bus.sync_write(reg.TORQUE_ENABLE, {servo: b"\x00" for servo in calibration.ids})
+            self._torque_on, self._way = False, None
+            return True
+        if time.monotonic() > deadline_s:
+            self.halt()
+            names = ", ".join(f"{calibration.name(servo)} (servo id {servo})" for servo in stuck)
+            raise DeviceError(
+                f"{names}: did not reach the resting pose; torque stays on.", "Clear the way, then disarm again."
+            )
+        return False
 
     def close(self) -> None:
         """Let go of the port; an arm that has torque holds, so that it does not fall."""
@@ -267,8 +290,12 @@ class FeetechDriver:
         if self._torque_on:
             self._goals({servo: sample.ticks for servo, sample in self._last.items()})
 
-    def _go_to_rest(self, goals: Mapping[int, int]) -> None:
-        """Move all joints so that they arrive together; the servos keep the speed themselves."""
+    def _begin_rest(self, calibration: ServoCalibration) -> tuple[dict[int, int], float]:
+        """Let all joints go to rest so that they arrive together; the servos keep the speed themselves."""
+        goals = {
+            joint.id: joint.to_ticks(angle)
+            for joint, angle in zip(calibration.joints.values(), self._config.rest_q_rad, strict=True)
+        }
         samples = self._sample()
         self._refuse_troubled(samples)
         far = {servo: abs(goal - samples[servo].ticks) for servo, goal in goals.items()}
@@ -278,19 +305,7 @@ class FeetechDriver:
         self._bus.sync_write(
             reg.GOAL, {i: reg.word(goal) + reg.word(0) + reg.word(speeds[i]) for i, goal in goals.items()}
         )
-        deadline = time.monotonic() + 1.5 * takes_s + 2.0
-        while time.monotonic() < deadline:
-            samples = self._sample()
-            self._refuse_troubled(samples)
-            if all(abs(goal - samples[servo].ticks) <= _AT_REST_TICKS for servo, goal in goals.items()):
-                return
-            time.sleep(_PACE_S)
-        calibration = self._connected()
-        stuck = [i for i, goal in goals.items() if abs(goal - samples[i].ticks) > _AT_REST_TICKS]
-        names = ", ".join(f"{calibration.name(servo)} (servo id {servo})" for servo in stuck)
-        raise DeviceError(
-            f"{names}: did not reach the resting pose; torque stays on.", "Clear the way, then disarm again."
-        )
+        return goals, time.monotonic() + 1.5 * takes_s + 2.0
 
 
 def _within(limits: JointLimits, calibration: ServoCalibration) -> JointLimits:

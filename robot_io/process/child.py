@@ -199,9 +199,10 @@ class ArmServer:
         self._cycle.placed_anew(now_ns)
 
     def _settle(self) -> None:
-        """Answer a disarm that has come to rest."""
+        """Answer a disarm that has come to rest, or was stopped on its way there."""
         if self._disarm is not None and not self._cycle.disarming:
-            self._answer(Answer(number=self._disarm))
+            error = ("arm: stopped on its way to rest; it holds there, with torque.", "Arm it, then disarm it again.")
+            self._answer(Answer(number=self._disarm, error=error if self._cycle.rest_stopped else None))
             self._disarm = None
 
     def _answer(self, answer: Answer) -> None:

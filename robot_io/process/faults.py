@@ -20,10 +20,16 @@ class Faults:
     def __init__(self, log: Callable[[int, str, str, str], None]) -> None:
         self._log = log
         self.latched: tuple[Fault, ...] = ()
+        self._seen_to: frozenset[str] = frozenset()  # cleared while others are left: causes end with the recovery
 
     def add(self, finding: Finding, now_ns: int) -> bool:
-        """Latch a finding; return False when its code is latched already, or no room is left."""
-        if any(fault.code == finding.code for fault in self.latched) or len(self.latched) >= MOST_FAULTS:
+        """Latch a finding; return False when its code is latched or was cleared just now, or no room is left.
+
+        The device recovers with the last token. Until then a cause that lasts is found in every cycle: were it latched
+        anew, two that last could never be cleared.
+        """
+        known = {fault.code for fault in self.latched} | self._seen_to
+        if finding.code in known or len(self.latched) >= MOST_FAULTS:
             return False
         token = secrets.token_hex(3)
         fault = Fault(code=finding.code, message=finding.message, token=token, stamp_s=now_ns * 1e-9)
@@ -47,4 +53,5 @@ class Faults:
         left = self.without(token)
         cleared = next(fault for fault in self.latched if fault.token == token)
         self.latched = left
+        self._seen_to = self._seen_to | {cleared.code} if left else frozenset()
         self._log(now_ns, "info", "cleared", cleared.code)

@@ -70,7 +70,8 @@ class Cycle:
     Attributes:
         modes: the current mode; faults: what latched.
         finished: set when the device is lost: the process has to end, so that no library reconnects by itself.
-        disarming: a disarm waits for standstill.
+        disarming: a disarm waits for standstill, or the arm is on its way to rest.
+        rest_stopped: the last disarm was stopped on its way to rest: the arm holds there, with torque.
     """
 
     def __init__(
@@ -93,8 +94,9 @@ class Cycle:
         self.lateness = self._publisher.lateness
         self.modes = Modes(channel.log)
         self.faults = Faults(channel.log)
-        self.finished = self.disarming = False
+        self.finished = self.disarming = self.rest_stopped = False
         self._disarm_code = ""
+        self._resting = False  # a servo arm on its way to rest, which its driver leads
         self._reading: Reading | None = None
         self._T: Floats = np.eye(4)
         self._setpoint: Floats | None = None
@@ -111,6 +113,7 @@ class Cycle:
         self._active: set[str] = set()
         self._mirror: Callable[[], bytes] | None = getattr(driver, "mirror", None)
         self._advance: Callable[[int], None] | None = getattr(driver, "advance", None)
+        self._disarm_step: Callable[[], bool] | None = getattr(driver, "disarm_step", None)
 
     # What people ask for, between cycles.
 
@@ -134,7 +137,7 @@ class Cycle:
             self._limiter.reset(self._T, reading.q)
         except CascadeError:
             if not self.finished:
-                self._driver.disarm()
+                self._driver.halt()  # not disarm: a servo arm would go to rest, and nobody asked for motion
             raise
         self._setpoint, self._still, self._last, self._gripper = None, True, None, None
         self._watches.forget(now_ns)
@@ -149,7 +152,7 @@ class Cycle:
         """Brake; the cycle that finds the arm standing disarms the device."""
         if self.modes.ready:
             self._hold(code, now_ns)
-            self.disarming, self._disarm_code = True, code
+            self.disarming, self.rest_stopped, self._disarm_code = True, False, code
 
     def clear(self, token: str, now_ns: int) -> None:
         """Clear one latched fault; after the last one the device recovers and the arm is IDLE."""
@@ -189,7 +192,7 @@ class Cycle:
             self._read(now_ns)
         self._look(now_ns, late_ns)
         self._take(now_ns)
-        if self.modes.ready or self._braking:
+        if (self.modes.ready or self._braking) and not self._resting:
             self._move(now_ns)
         self._timers(now_ns)
         if self._advance is not None:
@@ -222,11 +225,12 @@ class Cycle:
         if self._words["stop"]:
             self._words["stop"] = 0
             self._hold("stop", now_ns)
+            if self._resting:
+                self._stay(now_ns)
         found: list[Finding] = []
         if self._reading is not None and not self.finished:
-            found = self._watches.look(
-                self._reading, self._T, self._setpoint, now_ns, ready=self.modes.ready or self._braking
-            )
+            ours = (self.modes.ready or self._braking) and not self._resting  # motion that we lead
+            found = self._watches.look(self._reading, self._T, self._setpoint, now_ns, ready=ours)
         late = watching.overrun(late_ns)
         for finding in (*found, late) if late else found:
             self._act(finding, now_ns)
@@ -280,7 +284,7 @@ class Cycle:
         if not new and not (stopped and self._braking):
             return
         self._flush()
-        self.disarming = False
+        self.disarming = self._resting = False
         trigger = Trigger.ESTOP if finding.severity is Severity.ESTOP else Trigger.FAULT
         self.modes.apply(trigger, finding.code, now_ns)
         self._braking = moving and not stopped
@@ -362,14 +366,30 @@ class Cycle:
         if self.modes.mode is ArmMode.HOLD and limit_s is not None and waited_ns > limit_s * 1e9 and not self.disarming:
             self.begin_disarm(now_ns, "hold_over")
         if self.disarming and self._still and self.modes.ready:
-            self.disarming = False
-            try:
+            self._disarm(now_ns)
+
+    def _disarm(self, now_ns: int) -> None:
+        """Disarm the device: at once, or a step of its way to rest, on which cycles go on and a stop counts."""
+        self._setpoint = None
+        try:
+            if self._disarm_step is None:
                 self._driver.disarm()
-            except Exception as error:
-                self._lost(error, now_ns)
+            elif not self._disarm_step():
+                self._resting = True
                 return
-            self._setpoint = None
-            self.modes.apply(Trigger.DISARM, self._disarm_code, now_ns)
+        except Exception as error:
+            self._lost(error, now_ns)
+            return
+        self.disarming = self._resting = False
+        self.modes.apply(Trigger.DISARM, self._disarm_code, now_ns)
+
+    def _stay(self, now_ns: int) -> None:
+        """Stopped on the way to rest: hold there with torque, disarmed for us; arm it to go on."""
+        self.disarming = self._resting = False
+        self.rest_stopped = True
+        self._driver.halt()
+        self._channel.log(now_ns, "warning", "rest_stopped", "Stopped on its way to rest: it holds there, with torque.")
+        self.modes.apply(Trigger.DISARM, "rest_stopped", now_ns)
 
     def publish(self, now_ns: int) -> None:
         """Publish the newest reading, mode and faults."""

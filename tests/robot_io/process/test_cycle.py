@@ -259,3 +259,85 @@ def test_an_arm_that_plans_itself_holds_where_it_is_measured(make_limits: Callab
     bench.run(3)
     assert bench.device.halts == 1
     assert len(bench.device.sent) == sent
+
+
+def test_two_faults_that_last_are_cleared_by_their_two_tokens(bench: Bench) -> None:
+    lasting = (DeviceFault(code="servo_overload"), DeviceFault(code="servo_overheat"))
+    bench.device.report = {"faults": lasting}
+    bench.run(3, FAR)
+    first, second = bench.cycle.faults.latched
+    bench.cycle.clear(first.token, bench.now_ns)
+    bench.run(20)
+    assert [fault.token for fault in bench.cycle.faults.latched] == [second.token]
+    bench.device.recover = lambda: bench.device.report.clear()  # type: ignore[method-assign]
+    bench.cycle.clear(second.token, bench.now_ns)
+    bench.run(5)
+    assert bench.mode is ArmMode.IDLE
+    bench.device.report = {"faults": lasting[:1]}
+    bench.run(1)
+    assert bench.mode is ArmMode.FAULT  # the same cause again is told again
+
+
+class Resting(Device):
+    """A device that goes to rest in 50 steps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.steps = 0
+
+    def disarm_step(self) -> bool:
+        self.steps += 1
+        return self.steps == 50
+
+    def disarm(self) -> None:
+        raise AssertionError("the loop must not wait for the whole way")
+
+
+@pytest.fixture
+def resting(make_limits: Callable[..., Limits], monkeypatch: pytest.MonkeyPatch) -> Bench:
+    monkeypatch.setitem(globals(), "Device", Resting)
+    bench = Bench(make_limits())
+    bench.run(20, FAR)
+    bench.cycle.begin_disarm(bench.now_ns)
+    bench.run(80)
+    assert bench.device.steps > 5
+    return bench
+
+
+def test_cycles_go_on_while_an_arm_goes_to_rest(resting: Bench) -> None:
+    sent = len(resting.device.sent)
+    assert resting.mode is ArmMode.HOLD
+    resting.run(60, FAR)
+    assert resting.mode is ArmMode.IDLE
+    assert len(resting.device.sent) == sent  # the driver leads it, nobody else
+
+
+def test_a_stop_on_the_way_to_rest_makes_the_arm_stay(resting: Bench) -> None:
+    resting.channel.words["stop"] = 1
+    resting.run(1)
+    steps, halts = resting.device.steps, resting.device.halts
+    assert (resting.mode, halts, resting.cycle.rest_stopped) == (ArmMode.IDLE, 1, True)
+    resting.run(300)
+    assert resting.device.steps == steps
+    assert "rest_stopped" in resting.codes()
+
+
+def test_a_fault_on_the_way_to_rest_halts_it(resting: Bench) -> None:
+    resting.device.report = {"faults": (DeviceFault(code="servo_overload"),)}
+    resting.run(2)
+    steps = resting.device.steps
+    resting.run(50)
+    assert (resting.mode, resting.device.steps, resting.device.halts) == (ArmMode.FAULT, steps, 1)
+
+
+def test_arming_in_vain_does_not_send_an_arm_to_rest(make_limits: Callable[..., Limits]) -> None:
+    bench = Bench(make_limits())
+    bench.cycle.begin_disarm(bench.now_ns)
+    bench.run(5)
+    bench.device.report = {"safety": Safety.ESTOP}
+    bench.device.disarm = lambda: pytest.fail("it would move")  # type: ignore[method-assign]
+    bench.device.arm = lambda: bench.run(1)  # type: ignore[method-assign]
+    halts = bench.device.halts
+    with pytest.raises(DeviceError):
+        bench.cycle.arm(bench.now_ns, deadman=False)
+    assert bench.device.halts > halts
