@@ -73,10 +73,12 @@ def save_network(network: Any, folder: Path, *, compact: bool) -> None:
 
 def load_network(kind: Any, folder: Path, dtype: torch.dtype) -> Any:
     """Read a network of class `kind` in either form, on the CPU."""
+    import torch
+    from safetensors.torch import load_file
+
     if not (folder / COMPACT).is_file():
         return kind.from_pretrained(folder, torch_dtype=dtype, low_cpu_mem_usage=False)
-    from safetensors.torch import load_file
 
     network = kind.from_config(kind.load_config(folder))
     network.load_state_dict(unpacked(load_file(str(folder / COMPACT))))
-    return network.to(dtype=dtype)
+    return torch.nn.Module.to(network, dtype=dtype)  # diffusers' own `to` warns of a difference that is not there
