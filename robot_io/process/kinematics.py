@@ -25,6 +25,7 @@ SIGMA_DAMPED = 0.06
 _DAMPING = 0.04
 _REACHED_M, _REACHED_RAD = 2e-4, 2e-3
 _STEPS, _STEP_RAD = 40, 0.4  # of one search for joints
+_STALLED = 6  # steps within which a search has to get a tenth nearer
 
 
 def _pinocchio() -> Any:
@@ -189,8 +190,14 @@ class Kinematics:
         return None
 
     def _search(self, T: Floats, q: Floats, limits: JointLimits) -> Floats | None:
-        for _ in range(_STEPS):
+        before = math.inf
+        for step in range(_STEPS):
             dq = self._direction(q, T)
+            if step % _STALLED == 0:
+                left = float(np.abs(self.error).max() if self.tracks_rotation else np.abs(self.error[:3]).max())
+                if left > 0.9 * before:
+                    return None
+                before = left
             if self._reached():
                 return q if np.all(q >= limits.lower_rad - 1e-9) and np.all(q <= limits.upper_rad + 1e-9) else None
             largest = float(np.abs(dq).max())

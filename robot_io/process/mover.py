@@ -236,8 +236,8 @@ class Mover:
     def _solve(self, speeds: list[float], accelerations: list[float], jerks: list[float]) -> bool:
         """Have ruckig plan; False when it finds no profile, from which the way out is to brake and plan from there.
 
-        Rounding makes it fail now and then where the present speed equals its limit. A little more room helps, and there
-        is some: a proposal asks for less than the limits.
+        Rounding makes it fail now and then where the present speed equals its limit. A little more room helps, and
+        there is some: a proposal asks for less than the limits.
         """
         given = self._input
         given.max_jerk = jerks
