@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -80,7 +81,8 @@ def test_with_permission_it_goes_home_inside_its_speed_cap_and_holds(real, contr
         real.reset(task=None, seed=0)
         np.testing.assert_allclose(real.arm.read().position_m, [0.05, 0.6, 0.25], atol=0.006)
     path = np.array([row[1:4] for row in controller.trace()])[::25]  # the emulated world has one row every 2 ms
-    speed = np.linalg.norm(np.diff(path, axis=0), axis=1) / 0.05
+    way = np.linalg.norm(np.diff(path, axis=0), axis=1)
+    speed = way[np.abs(way - 0.17) > 1e-3] / 0.05  # without the moment in which the driver sets the tool's centre point
     assert speed.max() < 1.3 * real.arm.spec.limits.max_speed_m_s
 
 
@@ -111,17 +113,24 @@ def test_the_doctor_names_the_key_of_a_rig_without_limits(tmp_path):
     assert "max_step_m" in check.found
 
 
+@contextmanager
 def started(folder, *more):
+    """A run as from a terminal of its own; nothing of it is left behind."""
     command = [*CASCADE, "run", "open the door", "--rig", "ur5e-loopback", "--no-report", "--json", *more]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(
+    with subprocess.Popen(
         [*command, "--runs", str(folder)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         env=environment,
         start_new_session=True,
-    )
+    ) as run:
+        try:
+            yield run
+        finally:
+            if run.poll() is None:
+                os.killpg(run.pid, signal.SIGKILL)
 
 
 def events(folder):
@@ -129,9 +138,10 @@ def events(folder):
     return [json.loads(line) for line in lines]
 
 
+@pytest.mark.timeout(600)
 def test_the_whole_cascade_runs_on_the_emulated_ur5e_and_is_judged(tmp_path):
-    run = started(tmp_path)
-    out, err = run.communicate(timeout=280)
+    with started(tmp_path) as run:
+        out, err = run.communicate(timeout=500)
     assert run.returncode in (0, 6), err  # a busy machine may make a plan fail; an error it may not
     document = json.loads(out)
     assert document["success"] is not None
@@ -140,13 +150,14 @@ def test_the_whole_cascade_runs_on_the_emulated_ur5e_and_is_judged(tmp_path):
     assert {"idle -> armed", "armed -> moving"} <= modes
 
 
+@pytest.mark.timeout(600)
 def test_ctrl_c_in_motion_holds_the_arm_and_finishes_the_record(tmp_path):
-    run = started(tmp_path)
-    until = time.monotonic() + 200
-    while not list(tmp_path.glob("*/trajectory.jsonl")) and time.monotonic() < until and run.poll() is None:
-        time.sleep(0.05)
-    os.killpg(run.pid, signal.SIGINT)  # as a terminal does: to everything in the foreground
-    _, err = run.communicate(timeout=90)
+    with started(tmp_path) as run:
+        until = time.monotonic() + 400
+        while not list(tmp_path.glob("*/trajectory.jsonl")) and time.monotonic() < until and run.poll() is None:
+            time.sleep(0.05)
+        os.killpg(run.pid, signal.SIGINT)  # as a terminal does: to everything in the foreground
+        _, err = run.communicate(timeout=150)
     assert run.returncode == 130, err
     facts = json.loads(next(tmp_path.glob("*/run.json")).read_text())
     assert (facts["status"], facts["outcome"]) == ("done", "interrupted")
