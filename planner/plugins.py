@@ -10,6 +10,7 @@ from pydantic import Field
 from cascade.contracts import Planner, PluginConfig, PluginSpec, Trainer
 from cascade.contracts.errors import ConfigError
 from planner.diffusers_planner.options import DiffusersConfig
+from planner.finetuning.options import FinetuneConfig
 from planner.remote.options import RemoteConfig
 
 
@@ -162,3 +163,14 @@ def _remote(config: RemoteConfig) -> Planner:
 
 
 REMOTE: PluginSpec[Planner] = PluginSpec("A planner or policy on another machine", RemoteConfig, _remote)
+
+
+def _finetune(options: FinetuneConfig) -> Trainer:
+    from planner.finetuning.trainer import DiffusersTrainer
+
+    return DiffusersTrainer(options)
+
+
+FINETUNE: PluginSpec[Trainer] = PluginSpec(
+    "fine-tunes an image-to-video pipeline of diffusers from recorded episodes", FinetuneConfig, _finetune
+)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,6 +15,9 @@ Datasets = Annotated[list[Path], typer.Argument(help="Recorded sets, see `cascad
 Output = Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder of weights and checkpoints.")]
 Minutes = Annotated[float | None, typer.Option(min=0.01, help="Wall-clock minutes in all, over all of its parts.")]
 Settings = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Trainer option: batch=64.")]
+Backend = Annotated[
+    str, typer.Option("--backend", metavar="NAME", help="embedded, or diffusers to fine-tune a large video model.")
+]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in --output.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 
@@ -26,13 +30,17 @@ def planner(
     settings: Settings = None,
     resume: Resume = False,
     as_json: AsJson = False,
+    backend: Backend = "embedded",
 ) -> None:
-    """Train the embedded planner on recorded demonstrations.
+    """Train the embedded planner on recorded demonstrations, or fine-tune a large video model on them.
 
     Example:
         cascade train planner data/expert -o train/planner --minutes 60
+        cascade train planner data/expert -o train/wan --backend diffusers --set model=Wan-AI/Wan2.2-TI2V-5B-Diffusers
+        torchrun --nproc-per-node 4 "$(which cascade)" train planner data/expert -o train/wan --backend diffusers ...
     """
-    _train("planner", datasets, output, minutes, settings or [], resume, as_json)
+    # The embedded planner's trainer is the one called `planner`; other packages bring trainers under their own names.
+    _train("planner" if backend == "embedded" else backend, datasets, output, minutes, settings or [], resume, as_json)
 
 
 @app.command()
@@ -78,14 +86,22 @@ def _train(
         "data": {"digest": episodes.digest, "episodes": len(episodes)},
         "scores": scores,
     }
+    if int(os.environ.get("RANK", "0")) > 0:  # torchrun and accelerate number their processes; one of them reports
+        return
     if as_json:
         typer.echo(json.dumps(document, indent=2, default=str))
     else:
         for key, value in scores.items():
             typer.echo(f"  {key}: {value}", err=True)
         typer.echo(str(output))
-    stage = "planner.options.weights" if name == "planner" else "extractor.options.weights"
-    typer.echo(f"Next: cascade eval metaworld-11 --set {stage}={output}", err=True)
+    typer.echo(_next(name, output), err=True)
+
+
+def _next(name: str, output: Path) -> str:
+    stages = {"planner": "planner.options.weights", "idm": "extractor.options.weights"}
+    if name in stages:
+        return f"Next: cascade eval metaworld-11 --set {stages[name]}={output}"
+    return f"Next: {output / 'weights' / 'README.md'} says how to load the weights."
 
 
 def _with_minutes(config: type[Any], options: dict[str, Any], minutes: float) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""Fine-tuning of image-to-video pipelines of diffusers on recorded episodes."""
