@@ -154,11 +154,22 @@ def summarise(evaluation: Evaluation, rows: Sequence[Mapping[str, Any]]) -> dict
         "seeds": [evaluation.seed, evaluation.seed + evaluation.episodes - 1],
         "success": _rate([success for successes in by_task.values() for success in successes]),
         "tasks": {task: _rate(successes) for task, successes in by_task.items()},
+        "by_camera": {camera: _of_camera(evaluation, rows, camera) for camera in evaluation.cameras},
         "latency_ms": {stage: percentiles(values) for stage, values in latencies.items()},
         "failures": dict(Counter(row["failure_stage"] for row in rows if not row["success"])),
         "errors": sorted({row["error"] for row in rows if row["error"]}),
         "weights": weights,
         "versions": versions(),
+    }
+
+
+def _of_camera(evaluation: Evaluation, rows: Sequence[Mapping[str, Any]], camera: str) -> dict[str, Any]:
+    """Return the rates of the episodes that were planned through one camera."""
+    mine = [row for row in rows if row["camera"] == camera]
+    tasks = {task: [bool(row["success"]) for row in mine if row["task"] == task] for task in evaluation.tasks}
+    return {
+        "success": _rate([bool(row["success"]) for row in mine]),
+        "tasks": {task: _rate(successes) for task, successes in tasks.items()},
     }
 
 

@@ -139,6 +139,23 @@ def _progress(title: str, total: int) -> Iterator[Callable[[Mapping[str, Any]], 
         yield show
 
 
+def _camera_table(result: Mapping[str, Any]) -> Any:
+    from rich.table import Table
+
+    cameras = result["by_camera"]
+    table = Table(title="success by camera")
+    for name in ("task", *cameras):
+        table.add_column(name, justify="left" if name == "task" else "right")
+    for task in result["tasks"]:
+        table.add_row(task, *(_hits(of["tasks"][task]) for of in cameras.values()))
+    table.add_row("all", *(_hits(of["success"]) for of in cameras.values()))
+    return table
+
+
+def _hits(rate: Mapping[str, Any]) -> str:
+    return f"{round(rate['rate'] * rate['n'])}/{rate['n']}"
+
+
 def _table(result: Mapping[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
@@ -152,6 +169,8 @@ def _table(result: Mapping[str, Any]) -> None:
         table.add_row(name, f"{row['rate']:.0%}", f"{low:.0%} .. {high:.0%}", str(row["n"]))
     console = Console(stderr=True)
     console.print(table)
+    if len(result["by_camera"]) > 1:
+        console.print(_camera_table(result))
     times = Table(title="milliseconds per call")
     for name in ("stage", "p50", "p99"):
         times.add_column(name, justify="left" if name == "stage" else "right")

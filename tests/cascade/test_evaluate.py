@@ -1,9 +1,12 @@
+import io
 import json
 
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
 from cascade.cli.app import app
+from cascade.cli.evaluate import _camera_table
 from cascade.compose import compose
 from cascade.config import load_recipe, load_rig
 from cascade.contracts import ConfigError, PluginError
@@ -77,6 +80,20 @@ def test_failures_are_counted_by_stage_and_latencies_pooled():
     assert result["tasks"]["b"] == {"rate": 0.0, "ci95": [0.0, pytest.approx(0.7935, abs=1e-4)], "n": 1}
     assert result["failures"] == {"motion": 1, "gate": 1}
     assert result["latency_ms"]["plan"]["p50"] == 2.0
+
+
+def test_rates_are_also_told_by_camera():
+    rows = [row(camera="corner"), row(camera="corner2", success=False, stage="motion"), row(task="b", camera="corner2")]
+    result = summarise(evaluation(tasks=("a", "b"), cameras=("corner", "corner2")), rows)
+    assert result["by_camera"]["corner"]["success"]["n"] == 1
+    assert result["by_camera"]["corner2"]["success"]["rate"] == 0.5
+    assert result["by_camera"]["corner2"]["tasks"]["a"]["rate"] == 0.0
+    assert result["by_camera"]["corner2"]["tasks"]["b"]["rate"] == 1.0
+    assert summarise(evaluation(tasks=("a", "b")), rows)["by_camera"] == {}
+    shown = io.StringIO()
+    Console(file=shown, width=100).print(_camera_table(result))
+    assert "0/1" in shown.getvalue()
+    assert "1/2" in shown.getvalue()
 
 
 def test_jobs_go_round_the_tasks_and_use_the_seeds_from_the_first_on():
