@@ -1,0 +1,83 @@
+"""Fault 29: what an xArm's controller does, through UFACTORY's own SDK."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cascade.contracts import ArmMode, DeviceError
+from robot_io.process.arm_process import ArmProcess
+from robot_io.process.models import arm_model
+
+pytest.importorskip("xarm.wrapper", reason="needs the xarm extra")
+
+from robot_io.loopback.xarm import XArmController
+from robot_io.loopback.xarm_wire import Function
+
+Make = Callable[..., Any]
+_hosts = iter(range(2, 250))
+
+
+@pytest.fixture
+def controller() -> Iterator[XArmController]:
+    pid = os.getpid()
+    with XArmController("xarm6", f"127.{10 + pid // 250 % 200}.{1 + pid % 250}.{next(_hosts)}") as running:
+        running.place(arm_model("xarm6").rest_q)
+        yield running
+
+
+@pytest.fixture
+def arm(controller: XArmController, make_arm: Make) -> ArmProcess:
+    options = {"host": controller.host, "port": controller.port, "model": "xarm6"}
+    made: ArmProcess = make_arm("XARM", options, rate_hz=100.0, ttl_s=0.5)
+    made.connect(20.0)
+    made.arm()
+    return made
+
+
+def test_29_a_collision_is_a_fault_and_recovery_keeps_the_controllers_order(
+    arm: ArmProcess, controller: XArmController, reaction: Make, lead: Make, log: Make
+) -> None:
+    told, motion = log(arm), lead(arm, 0.03, to_m=0.05)
+    began_s = time.monotonic()
+    controller.error(31)
+    fault = told.wait("collision", began_s - 0.05, "fault")
+    motion.end()
+    reaction(29, "error 31: fault", (fault.stamp_s - began_s) * 1e3, 50.0)
+    with pytest.raises(DeviceError, match="token"):
+        arm.clear_fault("wrong")
+    before, q = len(controller.commands), controller.joints_rad()
+    arm.clear_fault(arm.faults[0].token)
+    assert arm.mode is ArmMode.IDLE
+    order = (Function.CLEAN_ERROR, Function.MOTION_ENABLE, Function.SET_MODE, Function.SET_STATE)
+    assert [f for _, f, _ in list(controller.commands)[before:] if f in order] == list(order)
+    assert np.allclose(controller.joints_rad(), q, atol=1e-3)
+
+
+def test_29_a_mode_that_somebody_changed_is_a_fault(
+    arm: ArmProcess, controller: XArmController, reaction: Make, lead: Make, log: Make
+) -> None:
+    told, motion = log(arm), lead(arm, 0.03, to_m=0.05)
+    began_s = time.monotonic()
+    controller.leave_mode(2)
+    fault = told.wait("mode_left", began_s - 0.05, "fault")
+    motion.end()
+    reaction(29, "mode is not 1 any more: fault", (fault.stamp_s - began_s) * 1e3, 300.0)
+
+
+def test_29_a_reply_that_stalls_holds_the_arm_and_latches_nothing(
+    arm: ArmProcess, controller: XArmController, reaction: Make, lead: Make, log: Make
+) -> None:
+    told, motion = log(arm), lead(arm, 0.03, to_m=0.05)
+    began_s = time.monotonic()
+    controller.stall(0.4)
+    held = told.wait("reply_stalled", began_s - 0.05, "transition")
+    reaction(29, "replies stall for 400 ms: hold", (held.stamp_s - began_s) * 1e3, 150.0 + 20.0)
+    time.sleep(0.8)
+    motion.end()
+    assert told.faults() == []
