@@ -63,7 +63,7 @@ def _add_lora(network: Any, options: FinetuneConfig) -> None:
         r=options.rank,
         lora_alpha=options.alpha or options.rank,  # type: ignore[arg-type]  # peft divides it; a float is fine
         lora_dropout=options.lora_dropout,
-        target_modules=list(options.targets),
+        target_modules=_targets(network, options.targets),
         init_lora_weights="gaussian",
     )
     try:
@@ -74,6 +74,16 @@ def _add_lora(network: Any, options: FinetuneConfig) -> None:
             "Attention layers end in to_q, to_k, to_v and to_out.0.",
         ) from error
     cast_training_params(network, dtype=torch.float32)
+
+
+def _targets(network: Any, wanted: tuple[str, ...]) -> list[str]:
+    """Return the layers that get a LoRA; where a layer reads words, its twin that reads the image goes with it.
+
+    diffusers adds empty LoRAs for the twins when it loads one without, and peft then warns of a mismatch.
+    """
+    twins = {"to_k": "add_k_proj", "to_v": "add_v_proj"}
+    held = {name.rsplit(".", 1)[-1] for name, _ in network.named_modules()}
+    return [*wanted, *(twin for name, twin in twins.items() if name in wanted and twin in held and twin not in wanted)]
 
 
 def trained(network: Any) -> dict[str, Any]:
