@@ -7,7 +7,7 @@ import multiprocessing
 import random
 import signal
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from multiprocessing.connection import Connection
@@ -37,9 +37,9 @@ class Emulation:
 def emulation_of(name: str) -> Emulation:
     """Return the emulated controller of that name; raises ConfigError naming the known ones."""
     if name in ("ur3e", "ur5e", "ur10e"):
-        return Emulation({"host": "127.0.0.1"}, lambda: _ur(name))
+        return Emulation({"host": "127.0.0.1", "gripper_port": 63352}, lambda: _ur(name))
     if name in ("xarm6", "xarm7"):
-        return Emulation({"host": "127.0.0.1", "port": 502}, lambda: _xarm(name))
+        return Emulation({"host": "127.0.0.1", "port": 502}, lambda: _child(name, _serve_xarm, name))
     if name == "so101":
         return Emulation({"port": "/dev/null", "calibration": str(_nominal_calibration())}, _so101)
     known = ("ur3e", "ur5e", "ur10e", "xarm6", "xarm7", "so101")
@@ -67,7 +67,8 @@ def _ur(model: str) -> Iterator[Mapping[str, Any]]:
         controller.start()
     try:
         controller.place(arm_model(model).rest_q.tolist())
-        yield {"host": controller.address}
+        with _child("robotiq", _serve_robotiq, controller.address) as gripper:
+            yield {"host": controller.address, **gripper}
     finally:
         controller.close()
 
@@ -124,19 +125,22 @@ def _nominal_calibration() -> Path:
 
 
 @contextmanager
-def _xarm(model: str) -> Iterator[Mapping[str, Any]]:
+def _child(name: str, serve: Callable[..., None], *arguments: str) -> Iterator[Mapping[str, Any]]:
+    """Run `serve(pipe, *arguments)` in a process that ends when the pipe does; gives the options it sends."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
-    child = context.Process(target=_serve_xarm, args=(model, theirs), name=f"emulated-{model}", daemon=True)
+    child = context.Process(target=serve, args=(theirs, *arguments), name=f"emulated-{name}", daemon=True)
     with interrupts_held():
         child.start()
     theirs.close()
     try:
-        if not ours.poll(START_S):
-            raise DeviceError(f"loopback {model}: did not start within {START_S:.0f} s.", "Run it by hand to see why.")
-        yield ours.recv()
-    except EOFError:
-        raise DeviceError(f"loopback {model}: its process ended at once.", "Run it by hand to see why.") from None
+        try:
+            options = ours.recv() if ours.poll(START_S) else None
+        except EOFError:
+            options = None
+        if options is None:
+            raise DeviceError(f"loopback {name}: did not start within {START_S:.0f} s.", "Its message stands above.")
+        yield options
     finally:
         ours.close()  # the child ends with it
         child.join(3.0)
@@ -145,7 +149,7 @@ def _xarm(model: str) -> Iterator[Mapping[str, Any]]:
             child.join()
 
 
-def _serve_xarm(model: str, owner: Connection) -> None:
+def _serve_xarm(owner: Connection, model: str) -> None:
     """Emulate an xArm until the owner lets go of the pipe, or dies."""
     from robot_io.loopback.xarm import XArmController
 
@@ -153,7 +157,18 @@ def _serve_xarm(model: str, owner: Connection) -> None:
     host = f"127.{random.randint(16, 254)}.{random.randint(0, 254)}.{random.randint(2, 254)}"  # noqa: S311
     with XArmController(model, host) as controller:
         owner.send({"host": controller.host, "port": controller.port})
-        try:
-            owner.recv()
-        except EOFError:
-            return
+        _wait(owner)
+
+
+def _serve_robotiq(owner: Connection, host: str) -> None:
+    """Emulate a Robotiq gripper until the owner lets go of the pipe, or dies."""
+    from robot_io.loopback.robotiq import RobotiqLoopback
+
+    with RobotiqLoopback(host) as gripper:
+        owner.send({"gripper_port": gripper.port})
+        _wait(owner)
+
+
+def _wait(owner: Connection) -> None:
+    with suppress(EOFError):
+        owner.recv()

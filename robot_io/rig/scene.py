@@ -62,6 +62,7 @@ class Scene:
                 height=config.height,
                 depth=config.depth,
                 segmentation=config.segmentation,
+                arm_process=False,  # the world is moved by an arm process of its own already
             )
         )
         self._sim.world.endless = True

@@ -42,6 +42,7 @@ def real(controller):
     """The rig of a UR5e that looks real to everything above: nothing says that its address is emulated."""
     given = described("ur5e-loopback")
     options = {key: value for key, value in given["options"].items() if key not in ("loopback", "scene", "cameras")}
+    options["arm"]["options"]["gripper"] = "none"
     options["arm"]["options"] |= {"host": controller.address, **BUSY}
     limits = {**given["limits"], "max_tracking_error_m": 0.1, "max_tracking_error_rad": 0.5}
     return build_plugin(
