@@ -313,7 +313,8 @@ class Cycle:
                 self._channel.log(now_ns, "rejected", why, "Targets are not taken now.")
             return
         from_where = self._last if self._last is not None else pose_of(self._T)
-        ack = self._check(command, from_where, now_ns)
+        # Reading a slow bus takes time: a target sent meanwhile is newer than the beginning of this cycle.
+        ack = self._check(command, from_where, max(now_ns, command.sent_ns))
         if ack.kind is AckKind.REJECTED:
             self._channel.log(now_ns, "rejected", ack.code, ack.message)
             self._count_refusals(1, now_ns)

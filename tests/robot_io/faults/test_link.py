@@ -331,7 +331,7 @@ def test_12_a_clock_that_stands_still_while_the_link_lives_stops_the_arm(
     told, motion = log(arm), lead(arm)
     frozen_s = time.monotonic()
     ur.freeze_timestamp()
-    held = told.wait("stale_state", frozen_s - 0.05, "transition")
+    held = told.wait("stale_state", frozen_s - 0.05)  # the first line: it may have been held for its caller before
     fault = told.wait("stale_state", frozen_s - 0.05, "fault")
     motion.end()
     reaction(12, "hold after 50 ms without a new time", (held.stamp_s - frozen_s) * 1e3, 50.0 + 16.0)

@@ -87,7 +87,9 @@ def test_19_lost_and_garbled_packets_are_asked_again_and_a_dead_servo_is_named(
         getattr(bus, knob)(share)
         bob(servos, 1.5)
         getattr(bus, knob)(0.0)
-        print([(event.stamp_s, event.code, event.message) for event in told.look() if event.kind == "fault"])
+        print(
+            [(event.stamp_s, event.code, event.message) for event in told.look() if event.kind in ("fault", "rejected")]
+        )
         reaction(19, f"{knob} {share:.0%}: faults", len(told.faults()), 0.0, unit="faults", hard=True)
     began_s = time.monotonic()
     bus.drop(0.2)  # more than asking four times can mend: sooner or later somebody is missing

@@ -237,6 +237,22 @@ def test_a_target_that_the_caller_did_not_check_is_refused_here_too(bench: Bench
     assert bench.cycle.faults.latched[0].code == "bad_targets"
 
 
+def test_a_target_sent_while_a_slow_device_was_read_is_not_from_the_future(bench: Bench) -> None:
+    bench.codes()
+    for _ in range(5):
+        sent_ns = bench.now_ns + PERIOD_NS + 80_000_000
+        bench.sequence += 1
+        command = Command(bench.sequence, sent_ns, sent_ns, 100_000_000, FAR[None], np.ones(1))
+        bench.channel.command.write(command.pack())
+        bench.run(1)
+    assert bench.mode is ArmMode.MOVING
+    assert bench.codes() == []
+    command = Command(bench.sequence + 1, bench.now_ns, bench.now_ns + 10**9, 100_000_000, FAR[None], np.ones(1))
+    bench.channel.command.write(command.pack())
+    bench.run(1)
+    assert bench.codes() == ["future"]  # what it is based on cannot be seen after it was sent
+
+
 def test_targets_sent_before_a_stop_are_gone_and_later_ones_are_followed(bench: Bench) -> None:
     bench.send(FAR)
     bench.channel.words["stop"] = 1
