@@ -1,6 +1,6 @@
 """Break everything on purpose, measure how long it takes until the arm or camera reacts, and write docs/faults.md.
 
-    python benchmarks/fault_table.py [--soak runs/soak.json] [--again reactions.jsonl] [--ahead]
+    python benchmarks/fault_table.py [--soak runs/soak.json] [--json faults.json] [--again faults.json] [--ahead]
 
 Runs `pytest tests/robot_io/faults`, the slow ones too, and makes a table of what they measured. Fault 32, the hour of
 soak, comes from `benchmarks/soak.py --json`. `--ahead` runs the tests ahead of other programs (SCHED_RR, where that is
@@ -66,21 +66,25 @@ def main() -> int:
     """Run, collect, write."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--soak", type=Path, default=ROOT / "runs" / "soak.json", help="result of benchmarks/soak.py")
-    parser.add_argument("--again", type=Path, help="reactions of an earlier run: only write the table")
+    parser.add_argument("--json", type=Path, help="file for everything that was measured")
+    parser.add_argument("--again", type=Path, help="such a file of an earlier run: only write the table")
     parser.add_argument("--ahead", action="store_true", help="run ahead of other programs")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "faults.md")
     options = parser.parse_args()
-    failed, rows = ("", read(options.again)) if options.again else run(ahead=options.ahead)
+    document = json.loads(options.again.read_text()) if options.again else run(ahead=options.ahead)
+    if options.json:
+        options.json.write_text(json.dumps(document, indent=1) + "\n")
+    rows, failed = document["rows"], document["failed"]
     soak = json.loads(options.soak.read_text()) if options.soak.exists() else None
-    options.out.write_text(page(rows, soak, failed, ahead=options.ahead))
+    options.out.write_text(page(document, soak))
     missing = [number for number in range(1, 32) if not any(row["number"] == number for row in rows)]
     print(f"{options.out}: {len(rows)} measured, {sum(not row['kept'] for row in rows)} promises not kept, ", end="")
     print(f"faults without a measurement: {missing or 'none'}")
     return 1 if failed or missing else 0
 
 
-def run(*, ahead: bool) -> tuple[str, list[dict[str, Any]]]:
-    """Run the tests; return what failed, and what was measured."""
+def run(*, ahead: bool) -> dict[str, Any]:
+    """Run the tests; return what failed, and what was measured when and where."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "reactions.jsonl"
         environment = {**os.environ, "FAULT_REACTIONS": str(path), "OMP_NUM_THREADS": "1"}
@@ -90,7 +94,17 @@ def run(*, ahead: bool) -> tuple[str, list[dict[str, Any]]]:
         )
         print(done.stdout[-3000:])
         failed = "\n".join(line for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR", "SKIPPED")))
-        return failed, read(path)
+        return {
+            "benchmark": "fault_table",
+            "when": datetime.now(UTC).isoformat(timespec="seconds"),
+            "commit": commit(),
+            "cores": os.cpu_count(),
+            "load": os.getloadavg()[1],
+            "system": f"{platform.system()} {platform.release()}, Python {platform.python_version()}",
+            "ahead": ahead,
+            "failed": failed,
+            "rows": [json.loads(line) for line in path.read_text().splitlines()],
+        }
 
 
 def get_ahead() -> None:
@@ -101,13 +115,9 @@ def get_ahead() -> None:
         print("Not allowed to run ahead of others: measured beside them.", file=sys.stderr)
 
 
-def read(path: Path) -> list[dict[str, Any]]:
-    """Return the rows that the tests wrote."""
-    return [json.loads(line) for line in path.read_text().splitlines()]
-
-
-def page(rows: list[dict[str, Any]], soak: dict[str, Any] | None, failed: str, *, ahead: bool) -> str:
+def page(document: dict[str, Any], soak: dict[str, Any] | None) -> str:
     """Return the document."""
+    rows, failed, how = document["rows"], document["failed"], " --ahead" if document["ahead"] else ""
     lines = [
         "# What happens when things break",
         "",
@@ -115,9 +125,9 @@ def page(rows: list[dict[str, Any]], soak: dict[str, Any] | None, failed: str, *
         "`robot_io.loopback`, with the vendors' own clients in between, and its reaction is measured. **No robot was",
         "involved**: what a real controller, cable or brake adds is not in these figures.",
         "",
-        f"Measured on {datetime.now(UTC):%Y-%m-%d}, commit `{commit()}`, {os.cpu_count()} cores shared with other work",
-        f"(load {os.getloadavg()[1]:.0f}), {platform.system()} {platform.release()}, Python",
-        f"{platform.python_version()}, by `python benchmarks/fault_table.py{' --ahead' if ahead else ''}`.",
+        f"Measured on {document['when'][:10]}, commit `{document['commit']}`, {document['cores']} cores shared with",
+        f"other work (load {document['load']:.0f}), {document['system']}, by",
+        f"`python benchmarks/fault_table.py{how}`.",
         "A promise is what a machine that has nothing else to do keeps; a distance is a bound in any case.",
         "",
         "| | Fault | Expected | Measured | Promise | Kept |",
