@@ -21,6 +21,7 @@ from planner.training.plan_stage import sample_plans
 
 HELD_OUT_LIMIT = 200
 STEPS = (1, 1, 1, 2)
+REUSE = 6  # steps that one batch of plans serves, worsened anew each time: planning costs more than reading
 
 
 class ReadoutStage:
@@ -32,19 +33,30 @@ class ReadoutStage:
         channels = batches.row(batches.scales.latent_mean).shape[0]
         network: Any = LatentReadout(channels=channels, cameras=cameras)
         self.network: LatentReadout = network.to(device=context.device, memory_format=torch.channels_last)
+        self._kept: tuple[PlanBatch, Tensor] | None = None
+        self._uses = 0
         self._windows = held_out_windows(context.tracks, context.frames, HELD_OUT_LIMIT, context.start_frame)
 
     def loss(self) -> tuple[Tensor, Mapping[str, float]]:
         """Return the negative log-likelihood of the true hand given worsened plans."""
         context = self._batches.context
-        batch = self._batches.make(self._sampler.draw(context.batch))
-        steps = STEPS[int(context.rng.integers(len(STEPS)))]
-        planned = self._planned(batch, steps, context.normal(tuple(batch.residual.shape)))
+        batch, planned = self._plans()
         residual = self._worsened(planned, batch.residual)
         with context.autocast():
             reading = self.network(self._latents(residual, batch.first), batch.camera, batch.hand)
         position, opening = _likelihood(reading, batch.path)
         return position + 0.5 * opening, {"position": float(position.detach()), "opening": float(opening.detach())}
+
+    def _plans(self) -> tuple[PlanBatch, Tensor]:
+        """Return a batch and the plans for it; one from a few steps ago while it is fresh enough."""
+        context = self._batches.context
+        self._uses += 1
+        if self._kept is None or self._uses >= REUSE:
+            batch = self._batches.make(self._sampler.draw(context.batch))
+            steps = STEPS[int(context.rng.integers(len(STEPS)))]
+            planned = self._planned(batch, steps, context.normal(tuple(batch.residual.shape)))
+            self._kept, self._uses = (batch, planned), 0
+        return self._kept
 
     def _planned(self, batch: PlanBatch, steps: int, start: Tensor) -> Tensor:
         with torch.no_grad():
