@@ -14,6 +14,7 @@ from cascade.contracts import CameraImage, ConfigError, EeReadout, Needs, Observ
 from planner.compute import choose_device, choose_dtype
 from planner.frames import first_frame
 from planner.networks.autoencoder import LATENT_SPACE
+from planner.networks.unet import PlanOutput
 from planner.phrases import normalised
 from planner.sampling import integrate, noise, sigmas
 from planner.text import PhraseTable, TextEncoder, minilm
@@ -44,7 +45,7 @@ class EmbeddedPlanner:
         self._camera = camera or weights.settings.camera
         self._number = _camera_number(weights.settings, self._camera)
         self._steps = steps or weights.settings.steps
-        self._readout = readout and weights.readout is not None
+        self._readout = readout and (weights.readout is not None or weights.settings.path_std_m > 0)
         self._embeddings: dict[str, NDArray[np.float32]] = {}
         scales = weights.settings.scales
         self._latent_mean, self._latent_std = self._row(scales.latent_mean), self._row(scales.latent_std)
@@ -111,12 +112,12 @@ class EmbeddedPlanner:
         ms["encode"] = _since(began)
         began = time.perf_counter()
         told = self._told(observation, samples)
-        residual = self._denoise(image, first, words, told, seed, samples)
+        residual, path = self._denoise(image, first, words, told, seed, samples)
         ms["denoise"] = _since(began)
         began = time.perf_counter()
         future = first[:, None] + (residual * self._residual_std + self._residual_mean) / self._latent_std
         latents = torch.cat([first[:, None].expand(samples, -1, -1, -1, -1), future], dim=1)
-        readouts = self._read(latents, told) if self._readout else [None] * samples
+        readouts = self._read(latents, told, path, observation) if self._readout else [None] * samples
         ms["readout"] = _since(began)
         raw = latents * self._latent_std + self._latent_mean
         plans = []
@@ -166,7 +167,8 @@ class EmbeddedPlanner:
         told: tuple[torch.Tensor, ...],
         seed: int,
         samples: int,
-    ) -> torch.Tensor:
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return normalised residuals, and the path (samples, frames, 4) told beside them in the last step."""
         frames = self._weights.settings.frames
         start = torch.from_numpy(noise((frames, *first.shape[1:]), samples, seed)).to(self._device)
         text = torch.from_numpy(words).to(self._device, self._dtype)[None].expand(samples, -1)
@@ -176,15 +178,20 @@ class EmbeddedPlanner:
 
         def predict(x: torch.Tensor, t: float) -> torch.Tensor:
             moment = torch.full((samples,), t, device=self._device)
-            clean: torch.Tensor = self._weights.unet(x.to(self._dtype), moment, seen, image, text, *situation).residual
-            return clean
+            out: PlanOutput = self._weights.unet(x.to(self._dtype), moment, seen, image, text, *situation)
+            paths.append(out.path)
+            return out.residual
 
-        return integrate(predict, start, sigmas(self._steps))
+        paths: list[torch.Tensor] = []
+        return integrate(predict, start, sigmas(self._steps)), paths[-1]
 
-    def _read(self, latents: torch.Tensor, told: tuple[torch.Tensor, ...]) -> list[EeReadout | None]:
+    def _read(
+        self, latents: torch.Tensor, told: tuple[torch.Tensor, ...], path: torch.Tensor, observation: Observation
+    ) -> list[EeReadout | None]:
+        """Read the latents, or where the weights have no network for that take the path told beside them."""
         net, settings = self._weights.readout, self._weights.settings
         if net is None:
-            return [None] * len(latents)
+            return [told_path(one.float().cpu().numpy(), observation, settings) for one in path]
         scales, reading = settings.scales, net(latents.float(), *told)
         position_std = (
             (reading.position_log_var / 2).exp() * settings.position_temperature * float(np.mean(scales.position_std))
@@ -236,6 +243,21 @@ class EmbeddedPlanner:
 
     def _row(self, values: tuple[float, ...]) -> torch.Tensor:
         return torch.tensor(values, device=self._device, dtype=torch.float32)[:, None, None]
+
+
+def told_path(path: NDArray[np.float32], observation: Observation, settings: Settings) -> EeReadout:
+    """Return the U-Net's own path (T, 4), normalised, as a readout; it begins where the hand is measured."""
+    scales, arm = settings.scales, observation.arm
+    position = path[:, :3] * np.array(scales.position_std) + np.array(scales.position_mean)
+    opening = np.clip(path[:, 3] * scales.opening_std + scales.opening_mean, 0, 1)
+    count = len(path)
+    return EeReadout(
+        position_m=np.concatenate([arm.position_m[None], position]),
+        opening=np.concatenate([[arm.gripper_opening], opening]),
+        position_std_m=np.r_[0.001, np.full(count, settings.path_std_m)],
+        opening_std=np.r_[0.01, np.full(count, settings.path_opening_std)],
+        source="planner-path",
+    )
 
 
 def _camera_number(settings: Settings, camera: str) -> int | None:

@@ -69,6 +69,7 @@ class Settings:
         provenance: data digest, seed, minutes, versions, scores.
         cameras: the ones they know, when they were made for several and are told which one looks.
         view: what of the camera image they know, see `planner.frames.View`.
+        path_std_m, path_opening_std: spread of the path that the U-Net tells beside its frames, on held-out episodes.
     """
 
     camera: str
@@ -82,6 +83,8 @@ class Settings:
     provenance: Mapping[str, Any] | None = None
     cameras: tuple[str, ...] = ()
     view: View = "square"
+    path_std_m: float = 0.0
+    path_opening_std: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
         """Return the contents of config.json."""

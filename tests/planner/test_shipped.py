@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from planner.embedded import EmbeddedPlanner
 from planner.networks.unet import PlanUNet
+from planner.plugins import EMBEDDED, EmbeddedConfig
 from planner.shipped import FOLDER, SQUARE, WIDE, ShippedPlanner, shipped_folder
 
 
@@ -67,3 +69,20 @@ def test_a_shipped_set_may_be_named(tmp_path) -> None:
     assert shipped_folder(Path("embedded-1")) == FOLDER / "embedded-1"
     assert shipped_folder(tmp_path) == tmp_path
     assert shipped_folder(Path("embedded-99")) == Path("embedded-99")
+
+
+@pytest.mark.parametrize("camera", ["corner", "corner2", "corner3"])
+def test_the_shipped_sets_plan_for_wide_images_of_every_camera(camera, observe_episode, wide_factory) -> None:
+    episode = wide_factory(1, "door-open")
+    named = replace(episode, frames={camera: episode.frames["side"]}, K={camera: episode.K["side"]})
+    named = replace(named, T_base_cam={camera: episode.T_base_cam["side"]})
+    planner = EMBEDDED.build(EmbeddedConfig(camera=camera))
+    plan = planner.plan(observe_episode(named, cameras=(camera,)), "open the door", seed=0)[0]
+    assert plan.frames.shape == (17, 128, 128, 3)
+    assert plan.transform.crop_px == (0, 0, 192, 128)
+    assert plan.readout is not None
+    assert np.abs(plan.readout.position_m[0] - episode.ee_position_m[0]).max() < 0.1
+
+
+def test_all_weights_of_the_planner_together_stay_small() -> None:
+    assert sum(path.stat().st_size for path in FOLDER.rglob("*") if path.is_file()) < 37e6
