@@ -20,6 +20,7 @@ from planner.compute import choose_device, fast_bfloat16
 from planner.diffusers_planner.families import COSMOS2, Family, find_family
 from planner.diffusers_planner.memory import explain_memory
 from planner.diffusers_planner.options import DiffusersConfig, LoraConfig
+from planner.diffusers_planner.quantising import check_quantising, quantisation, store_in_float8
 
 INSTALL = 'pip install "cascade-wam[diffusers]"'
 
@@ -55,6 +56,7 @@ def load_pipeline(options: DiffusersConfig) -> Loaded:
     local = _local_folder(options.model)
     if local is not None:
         _read_index(local)  # a wrong folder is found before the libraries have been imported
+    check_quantising(options)
     folder = local or _from_hub(options.model, options)
     index = _read_index(folder)
     family = find_family(index, _transformer_config(folder, index), pipeline=options.pipeline, adapter=options.adapter)
@@ -65,6 +67,7 @@ def load_pipeline(options: DiffusersConfig) -> Loaded:
         _load_lora(pipe, lora, name, options.local_files_only)
     if names:
         pipe.set_adapters(names, [lora.scale for lora in options.loras])
+    store_in_float8(pipe, options, _dtypes(family, options)["default"])
     _place(pipe, options)
     pipe.set_progress_bar_config(disable=True)
     return Loaded(pipe, family, fingerprint(folder), _dtype_name(options))
@@ -131,7 +134,7 @@ def _transformer_config(folder: Path, index: Mapping[str, Any]) -> Mapping[str, 
 
 def _from_pretrained(folder: Path, family: Family, options: DiffusersConfig) -> Any:
     pipeline_class = _pipeline_class(family.pipeline)
-    components: dict[str, Any] = {}
+    components: dict[str, Any] = quantisation(options, _read_index(folder))
     if family is COSMOS2:
         components["safety_checker"] = _safety_checker(options.safety_checker)
         _check_torchvision(_transformer_config(folder, {"transformer": None}))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field
@@ -16,6 +17,8 @@ class LoraConfig(PluginConfig):
     weight_name: str | None = Field(None, description="file inside that folder or repository")
     scale: float = Field(1.0, description="strength of the LoRA")
     second_transformer: bool = Field(False, description="for the low-noise transformer of Wan 2.2 A14B")
+    steps: int | None = Field(None, ge=1, description="denoising steps that a few-step LoRA was made for")
+    guidance: float | None = Field(None, ge=0, description="guidance that it was made for")
 
 
 class AdapterConfig(PluginConfig):
@@ -62,6 +65,11 @@ class DiffusersConfig(PluginConfig):
     loras: tuple[LoraConfig, ...] = Field((), description="LoRAs to load, in order")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where to compute")
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field("auto", description="arithmetic")
+    quantise: Literal["none", "float8", "int8", "bnb-int8", "bnb-nf4"] = Field(
+        "none",
+        description="weights of the transformers in 8 or 4 bits; float8 needs nothing, int8 torchao, bnb bitsandbytes",
+    )
+    prompt_cache: Path | None = Field(None, description="folder that keeps embeddings of sentences between runs")
     offload: Literal["none", "model", "sequential"] = Field("none", description="what waits in main memory, not on GPU")
     vae_tiling: bool = Field(False, description="decode in tiles: less memory, more time")
     safety_checker: str | None = Field(None, description="module:callable of the checker that Cosmos has to run with")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,7 +23,7 @@ from cascade.contracts import (
 )
 from planner.diffusers_planner.loading import Loaded, load_pipeline
 from planner.diffusers_planner.memory import explain_memory
-from planner.diffusers_planner.options import DiffusersConfig
+from planner.diffusers_planner.options import DiffusersConfig, LoraConfig
 from planner.diffusers_planner.prompts import PromptCache, check_profile, write_prompt
 from planner.diffusers_planner.sizes import Canvas, as_bytes, choose_canvas, choose_frames
 from planner.frames import apply_transform, centre_square, first_frame, sample_frames
@@ -49,11 +49,17 @@ class DiffusersPlanner:
         self._template = check_profile(options.prompt_profile)
         self._canvas = choose_canvas(family, options.width_px, options.height_px)
         self._count = choose_frames(family, options.num_frames)
-        self._steps = options.steps or family.steps
-        self._guidance = family.guidance if options.guidance is None else options.guidance
+        self._steps = options.steps or carried(options.loras, "steps") or family.steps
+        guidance = carried(options.loras, "guidance") if options.guidance is None else options.guidance
+        self._guidance = family.guidance if guidance is None else guidance
         self._negative = family.negative_prompt if options.negative_prompt is None else options.negative_prompt
         self._fps = family.fps if options.fps is None else options.fps
-        self._prompts = PromptCache(loaded.pipe, options.call.get("max_sequence_length"))
+        self._prompts = PromptCache(
+            loaded.pipe,
+            options.call.get("max_sequence_length"),
+            folder=options.prompt_cache,
+            model=f"{loaded.fingerprint} {loaded.dtype}",
+        )
         self._stop = threading.Event()
         self.on_step: Callable[[int, int, int], None] | None = None
 
@@ -167,6 +173,7 @@ class DiffusersPlanner:
             "guidance": self._guidance,
             "size_px": list(canvas.size_px),
             "dtype": self._loaded.dtype,
+            "quantise": self._options.quantise,
         }
 
     def _run(self, pictures: list[Image], prompt: str, seed: int, sample: int, ms: dict[str, float]) -> Any:
@@ -242,6 +249,11 @@ class DiffusersPlanner:
         _log.debug("sample %d: step %d of %d", sample, done, self._steps)
         if self.on_step is not None:
             self.on_step(sample, done, self._steps)
+
+
+def carried(loras: Sequence[LoraConfig], name: str) -> Any:
+    """Return what the last LoRA that has an opinion says of `name` ('steps' or 'guidance'), or None."""
+    return next((value for lora in reversed(loras) if (value := getattr(lora, name)) is not None), None)
 
 
 def _mixed(seed: int, sample: int) -> int:

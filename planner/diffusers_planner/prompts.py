@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
+import os
 from collections import OrderedDict
+from pathlib import Path
 from typing import Any
 
 from cascade.contracts.errors import ConfigError, did_you_mean
@@ -44,9 +47,14 @@ class PromptCache:
     Args:
         pipe: the pipeline.
         max_length: tokens of a text; default: what the pipeline's call uses, which its `encode_prompt` alone does not.
+        folder: where embeddings are kept between runs, or None.
+        model: what names the model that made them.
     """
 
-    def __init__(self, pipe: Any, max_length: int | None = None) -> None:
+    def __init__(
+        self, pipe: Any, max_length: int | None = None, *, folder: Path | None = None, model: str = ""
+    ) -> None:
+        self._folder, self._model = folder, model
         self._pipe = pipe
         length = inspect.signature(type(pipe).__call__).parameters.get("max_sequence_length")
         self._max_length = max_length or (length.default if length is not None else None)
@@ -56,11 +64,29 @@ class PromptCache:
         """Return the arguments of the pipeline's call that stand for the texts."""
         key = (prompt, negative, guided)
         if key not in self._kept:
-            self._kept[key] = self._encode(prompt, negative, guided)
+            self._kept[key] = self._from_disk(prompt, negative, guided)
             if len(self._kept) > KEPT:
                 self._kept.popitem(last=False)
         self._kept.move_to_end(key)
         return dict(self._kept[key])
+
+    def _from_disk(self, prompt: str, negative: str, guided: bool) -> dict[str, Any]:
+        if self._folder is None:
+            return self._encode(prompt, negative, guided)
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file, save_file
+
+        parts = (self._model, type(self._pipe).__name__, self._max_length, prompt, negative, guided)
+        path = self._folder / f"{hashlib.sha256(repr(parts).encode()).hexdigest()[:32]}.safetensors"
+        try:
+            return load_file(path, device=str(self._pipe._execution_device))
+        except (OSError, SafetensorError):  # not there yet, or cut off by a full disk: made anew
+            found = self._encode(prompt, negative, guided)
+        self._folder.mkdir(parents=True, exist_ok=True)
+        partial = path.with_suffix(f".{os.getpid()}.partial")
+        save_file({name: value.cpu().contiguous() for name, value in found.items()}, partial)
+        partial.replace(path)
+        return found
 
     def _encode(self, prompt: str, negative: str, guided: bool) -> dict[str, Any]:
         found = self._pipe.encode_prompt(

@@ -103,9 +103,9 @@ class WanObjective:
         kept = {"latents": (x - mean) / deviation, "condition": made[1]}
         if pipe.transformer is not None and pipe.transformer.config.image_dim is not None:
             pictures = [picture, _picture(frames[0, :, -1])] if self._goal else picture
-            kept["image"] = pipe.encode_image(pictures, x.device).float()
-            if self._goal:
-                kept["image"] = kept["image"].reshape(1, -1, kept["image"].shape[-1])
+            kept["image"] = pipe.encode_image(
+                pictures, x.device
+            ).float()  # two rows for two images, as the network wants them
         return kept
 
     def words(self, text: str) -> dict[str, Tensor]:

@@ -110,18 +110,18 @@ def export(pipe: Any, network: Any, options: FinetuneConfig, folder: Path, card:
     else:
         from peft import get_peft_model_state_dict
 
-        name = network_name(options)
+        # Both transformers of A14B are saved under one name; `load_into_transformer_2` says where one belongs.
         layers = get_peft_model_state_dict(network, adapter_name=ADAPTER)
-        type(pipe).save_lora_weights(partial, **{f"{name}_lora_layers": layers}, **_scale_note(pipe, network, name))
+        type(pipe).save_lora_weights(partial, transformer_lora_layers=layers, **_scale_note(pipe, network))
     (partial / "README.md").write_text(card, "utf-8")
     shutil.rmtree(folder, ignore_errors=True)
     partial.replace(folder)
 
 
-def _scale_note(pipe: Any, network: Any, name: str) -> dict[str, Any]:
+def _scale_note(pipe: Any, network: Any) -> dict[str, Any]:
     """Return the LoRA's settings where the pipeline's writer keeps them: without, a loader takes alpha for the rank."""
     import inspect
 
-    argument = f"{name}_lora_adapter_metadata"
+    argument = "transformer_lora_adapter_metadata"
     known = inspect.signature(type(pipe).save_lora_weights).parameters
     return {argument: network.peft_config[ADAPTER].to_dict()} if argument in known else {}
