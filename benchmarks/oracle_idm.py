@@ -6,6 +6,10 @@ Plan once, follow it open loop, no gate, no report: the quickest way to see what
     python benchmarks/oracle_idm.py --seeds 100-104 --reading truth      # the rules alone, with true hand poses
     python benchmarks/oracle_idm.py --seeds 100-104 --planner planner/weights/embedded-1 --reading both
     python benchmarks/oracle_idm.py --seeds 100-104 --option dig_m=0.03 --option overshoot_m=0
+    python benchmarks/oracle_idm.py --suite metaworld-11-avdc --seeds 100-101 --plans data/oracle-plans
+
+A suite with cameras of its own (metaworld-11-avdc) shows each of its layouts through each of them, the whole image
+squeezed into the square of the plan.
 """
 
 from __future__ import annotations
@@ -21,27 +25,29 @@ import numpy as np
 import yaml
 
 from cascade.config import load_rig
-from cascade.contracts import EeReadout, VideoPlan
+from cascade.contracts import EeReadout, ImageTransform, VideoPlan
+from cascade.contracts.keyframes import keyframe_indices
+from cascade.contracts.plan_file import load_plan, save_plan
 from cascade.follower import follow
+from cascade.gate import plan_view
 from cascade.plugins import build_plugin
+from cascade.suites import Suite, find_suite
 
-TASKS = (
-    "door-open", "door-close", "basketball", "shelf-place", "button-press", "button-press-topdown",
-    "faucet-close", "faucet-open", "handle-press", "hammer", "assembly",
-)  # fmt: skip
 READINGS = {"pixels": "pixels", "truth": "latents", "latents": "latents", "both": "variance"}
 
 
-def rig_options() -> dict[str, Any]:
-    """The shipped simulated rig, with one camera."""
-    return {**load_rig("sim").options, "cameras": ["corner"]}
+def rig_options(suite: Suite) -> dict[str, Any]:
+    """The shipped simulated rig under the suite's conditions."""
+    return {**load_rig("sim").options, "cameras": ["corner"], **suite.rig.get("options", {})}
 
 
 def main() -> None:
     """Run and print one line per episode and a table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", default="100-104", help="first-last")
-    parser.add_argument("--tasks", default=",".join(TASKS))
+    parser.add_argument("--suite", default="metaworld-11")
+    parser.add_argument("--tasks", help="some of the suite's, separated by commas")
+    parser.add_argument("--cameras", help="some of the suite's, separated by commas")
     parser.add_argument("--reading", choices=tuple(READINGS), default="pixels")
     parser.add_argument("--noise-mm", type=float, default=0.0, help="white noise on true poses, per axis")
     parser.add_argument("--opening-noise", type=float, default=0.0, help="the same on true openings")
@@ -57,29 +63,51 @@ def main() -> None:
     oracle_options = {"readout": True, "frames": args.frames}
     oracle = build_plugin("planner", "oracle", oracle_options)
     planner = build_plugin("planner", "embedded", {"weights": str(args.planner)}) if args.planner else None
-    table: dict[str, list[bool]] = {task: [] for task in args.tasks.split(",")}
-    with build_plugin("rig", "sim", rig_options()) as rig:
-        for task in table:
-            for seed in range(first, last + 1):
-                row = episode(rig, oracle, planner, extractor, task, seed, args)
-                table[task].append(row["success"])
-                print(json.dumps(row), flush=True)
-                if args.log:
-                    with args.log.open("a") as file:
-                        file.write(json.dumps(row) + "\n")
-    for task, wins in table.items():
-        print(f"{task:22s} {sum(wins)}/{len(wins)}")
-    everything = [win for wins in table.values() for win in wins]
-    print(f"{'all':22s} {sum(everything)}/{len(everything)} = {100 * np.mean(everything):.1f} %")
+    suite = find_suite(args.suite)
+    args.wide = bool(suite.cameras)
+    cameras = args.cameras.split(",") if args.cameras else list(suite.cameras) or ["corner"]
+    rows = []
+    with build_plugin("rig", "sim", {**rig_options(suite), "cameras": cameras}) as rig:
+        for seed in range(first, last + 1):
+            for task in args.tasks.split(",") if args.tasks else suite.tasks:
+                for camera in cameras:
+                    rows.append(episode(rig, oracle, planner, extractor, task, seed, camera, args))
+                    print(json.dumps(rows[-1]), flush=True)
+                    if args.log:
+                        with args.log.open("a") as file:
+                            file.write(json.dumps(rows[-1]) + "\n")
+    print_table(rows, cameras)
 
 
-def oracle_plan(oracle: Any, rig: Any, task: str, seed: int, cache: Path | None, frames: int) -> VideoPlan:
+def print_table(rows: list[dict[str, Any]], cameras: list[str]) -> None:
+    """Successes per task and camera, with the error of the reading."""
+
+    def cell(chosen: list[dict[str, Any]]) -> str:
+        error = np.mean([row["error_mm"] for row in chosen]) if chosen else 0.0
+        return f"{sum(row['success'] for row in chosen)}/{len(chosen)} {error:4.1f} mm"
+
+    tasks = list(dict.fromkeys(row["task"] for row in rows))
+    print(f"{'':22s}" + "".join(f"{name:>16s}" for name in (*cameras, "all")))
+    for task in [*tasks, None]:
+        part = [row for row in rows if task in (None, row["task"])]
+        cells = [cell([row for row in part if row["camera"] == camera]) for camera in cameras]
+        print(f"{task or 'all':22s}" + "".join(f"{text:>16s}" for text in (*cells, cell(part))))
+    print(f"all: {100 * np.mean([row['success'] for row in rows]):.1f} %")
+
+
+def oracle_plan(oracle: Any, rig: Any, task: str, seed: int, camera: str, args: argparse.Namespace) -> VideoPlan:
     """The expert's keyframes, from the folder when they were made before."""
-    from cascade.contracts.plan_file import load_plan, save_plan
-
-    folder = None if cache is None else cache / f"{task}-{seed}-{frames}"
+    name = f"avdc-{camera}-{task}-{seed}-{args.frames}" if args.wide else f"{task}-{seed}-{args.frames}"
+    folder = None if args.plans is None else args.plans / name
     if folder is not None and (folder / "plan.safetensors").is_file():
         return load_plan(folder)
+    if args.wide:
+        plans = whole_plans(rig, task, seed, args.frames)
+        for other, seen in plans.items():
+            if args.plans is not None:
+                save_plan(seen, args.plans / f"avdc-{other}-{task}-{seed}-{args.frames}")
+        rig.reset(task=task, seed=seed)
+        return plans[camera]
     oracle.begin(task=task, seed=seed)
     plan: VideoPlan = oracle.plan(rig.observe(), task, seed=seed)[0]
     if folder is not None:
@@ -87,12 +115,46 @@ def oracle_plan(oracle: Any, rig: Any, task: str, seed: int, cache: Path | None,
     return plan
 
 
+def whole_plans(rig: Any, task: str, seed: int, frames: int) -> dict[str, VideoPlan]:
+    """The expert's keyframes through every camera of the rig, which it moves: whole images squeezed to 128 x 128."""
+    expert = build_plugin("demonstrator", "expert")
+    steps = list(expert.demonstrate(rig, task=task, seed=seed, every=2))
+    success = any(step.success for step in steps)
+    steps = [step for step in steps if step.observation is not None]
+    position = np.array([step.state.position_m for step in steps])
+    opening = np.array([step.state.gripper_opening for step in steps])
+    chosen = keyframe_indices(position, opening, frames)
+    truth = EeReadout(
+        position_m=position[chosen],
+        opening=opening[chosen],
+        position_std_m=np.full(len(chosen), 1e-3),
+        opening_std=np.full(len(chosen), 1e-2),
+        progress=np.linspace(0.0, 1.0, len(chosen)),
+        source="oracle",
+    )
+    plans = {}
+    for camera in rig.cameras:
+        images = [steps[index].observation.image(camera).rgb for index in chosen]
+        height, width = images[0].shape[:2]
+        whole = ImageTransform(crop_px=(0.0, 0.0, float(width), float(height)), size_px=(128, 128))
+        plans[camera] = VideoPlan(
+            instruction="",
+            camera=camera,
+            transform=whole,
+            frames=np.stack([plan_view(image, whole) for image in images]),
+            readout=truth,
+            seed=seed,
+            provenance={"planner": "oracle", "task": task, "layout_seed": seed, "expert_succeeded": success},
+        )
+    return plans
+
+
 def episode(
-    rig: Any, oracle: Any, planner: Any, extractor: Any, task: str, seed: int, args: argparse.Namespace
+    rig: Any, oracle: Any, planner: Any, extractor: Any, task: str, seed: int, camera: str, args: argparse.Namespace
 ) -> dict[str, Any]:
     """One plan, followed to its end; how well it was read and whether the task succeeded."""
     rig.reset(task=task, seed=seed)
-    plan = oracle_plan(oracle, rig, task, seed, args.plans, args.frames)
+    plan = oracle_plan(oracle, rig, task, seed, camera, args)
     truth = plan.readout
     observation = rig.observe()
     if planner is not None:
@@ -108,6 +170,7 @@ def episode(
     return {
         "task": task,
         "seed": seed,
+        "camera": camera,
         "success": bool(rig.monitor.success),
         "steps": motion.steps,
         "end": motion.end.value,

@@ -25,14 +25,17 @@ class Readings:
     opening_std: NDArray[np.float64]
 
 
-def read_frames(net: InverseDynamicsNet, frames: NDArray[np.uint8], *, bf16: bool, batch: int = 64) -> Readings:
-    """Run the pose head over (N, H, W, 3) uint8 frames; spreads are not yet multiplied by the temperatures."""
+def read_frames(
+    net: InverseDynamicsNet, frames: NDArray[np.uint8], view: NDArray[np.int64], *, bf16: bool, batch: int = 64
+) -> Readings:
+    """Run the pose head over (N, H, W, 3) uint8 frames seen through views (N,); spreads are not yet calibrated."""
     device = next(net.parameters()).device
     rows = []
     with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
         for start in range(0, len(frames), batch):
             pixels = torch.from_numpy(np.array(frames[start : start + batch])).to(device)
-            pose = net.pose(net.encode(pixels.permute(0, 3, 1, 2).float() / 255))
+            through = torch.from_numpy(np.array(view[start : start + batch])).to(device)
+            pose = net.pose(net.encode(pixels.permute(0, 3, 1, 2).float() / 255, through))
             spread = pose.log_std_m.exp().square().mean(1).sqrt()
             columns = [pose.position_m, pose.opening[:, None], spread[:, None], pose.log_std_opening.exp()[:, None]]
             rows.append(torch.cat(columns, 1).double().cpu().numpy())

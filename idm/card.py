@@ -7,10 +7,10 @@ from typing import Any
 
 from idm.options import TrainerConfig
 
-CARD = """# Inverse dynamics, view '{camera}'
+CARD = """# Inverse dynamics, {camera}
 
 Reads the end-effector position (base frame, metres) and the observed gripper opening (0 closed .. 1 open) from single
-{size} x {size} frames of one fixed camera, and the motion between two frames. {parameters:,} parameters, bfloat16.
+{size} x {size} frames of {fixed}, and the motion between two frames. {parameters:,} parameters, bfloat16.
 
 ## Training
 
@@ -28,7 +28,7 @@ fitted on every other held-out episode; the shares are of the remaining ones, id
 
 ## Limits
 
-One camera at one place: another view, pose or field of view is refused. One arm and gripper in simulation, hand
+{once}: another view, pose or field of view is refused. One arm and gripper in simulation, hand
 pointing down. Orientation is not read. Where the hand is outside the image the spread is large, and no error is raised.
 
 ## Options
@@ -51,7 +51,14 @@ ROWS = {
 def model_card(facts: Mapping[str, Any], config: TrainerConfig) -> str:
     """Return the card as Markdown; `facts` are the trainer's scores."""
     options = "\n".join(f"- `{k}`: {v}" for k, v in config.model_dump().items() if k not in ("init", "extra_frames"))
-    shape = {"camera": config.camera, "size": config.image_size_px}
+    names = config.cameras or (config.camera,)
+    several = len(names) > 1
+    shape = {
+        "camera": ("views " if several else "view ") + ", ".join(f"'{name}'" for name in names),
+        "fixed": f"{len(names)} fixed cameras" if several else "one fixed camera",
+        "once": "Each camera at one place" if several else "One camera at one place",
+        "size": config.image_size_px,
+    }
     return CARD.format(table=_table(facts), options=options, **shape, **facts)
 
 
@@ -60,6 +67,9 @@ def _table(facts: Mapping[str, Any]) -> str:
     sets = {"": "recorded"}
     if "extra_held_out_frames" in facts:
         sets["extra_"] = "extra (drawn by a planner's decoder)"
+    ends = "_held_out_frames"
+    cameras = [name.removesuffix(ends) for name in facts if name.endswith(ends) and name != f"extra{ends}"]
+    sets |= {f"{name}_": f"recorded, {name}" for name in cameras}
     lines = ["| what | " + " | ".join(sets.values()) + " |", "|---|" + "---|" * len(sets)]
     for title, form in ROWS.items():
         cells = (form.format(**{k.removeprefix(p): v for k, v in facts.items() if k.startswith(p)}) for p in sets)

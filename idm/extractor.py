@@ -18,7 +18,9 @@ CONFIDENT_STD_M = 0.02  # spread at which a target is half trusted
 
 
 class PixelReader(Protocol):
-    """Reads the pixels of a plan."""
+    """Reads the pixels of a plan; `weights` is the digest of those it last read with."""
+
+    weights: str | None
 
     def read(self, plan: VideoPlan, observation: Observation) -> EeReadout:
         """Return one reading per frame."""
@@ -43,7 +45,6 @@ class InverseDynamicsExtractor:
         how: which reading counts when the planner brought one of its own.
         steps: targets per chunk, or None for the whole plan in one.
         cameras: the views the weights know, or None when no pixel is read.
-        weights: digest of the weights, for the record.
     """
 
     def __init__(
@@ -54,10 +55,8 @@ class InverseDynamicsExtractor:
         how: Fuse = "variance",
         steps: int | None = None,
         cameras: tuple[str, ...] | None = None,
-        weights: str | None = None,
     ) -> None:
         self._reader = reader
-        self._weights = {} if weights is None else {"weights": weights}
         self._rules = rules
         self._how: Fuse = how
         self._steps = steps
@@ -109,6 +108,7 @@ class InverseDynamicsExtractor:
         self, progress: _Progress, start: int, stop: int, plan: VideoPlan, observation: Observation
     ) -> ActionChunk:
         part = progress.waypoints.part(start, stop)
+        weights = self._reader.weights if self._reader is not None else None
         orientation = quaternion_wxyz(observation.arm.T_base_ee[:3, :3])
         return ActionChunk(
             values=np.hstack([part.position_m, np.tile(orientation, (len(part), 1))]),
@@ -125,7 +125,7 @@ class InverseDynamicsExtractor:
                 "readout": progress.source,
                 "targets": [start, stop, len(progress.waypoints)],
                 "frames": [int(f) for f in part.frame],
-                **self._weights,
+                **({} if weights is None else {"weights": weights}),
             },
         )
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ class LabelledFrames:
         episode: (N,) int32, which episode a frame belongs to; frames of an episode are consecutive.
         first, last: (N,) int64, index of the first and last frame of a frame's episode.
         dt_s: (N,) float32, time from a frame to the next one of its episode.
+        view: (N,) int64, through which of the views.
     """
 
     frames: NDArray[np.uint8]
@@ -32,6 +33,7 @@ class LabelledFrames:
     first: NDArray[np.int64]
     last: NDArray[np.int64]
     dt_s: NDArray[np.float32]
+    view: NDArray[np.int64]
 
     def __len__(self) -> int:
         """Number of frames N."""
@@ -50,10 +52,10 @@ class View:
 def load_play(
     episodes: EpisodeSource, camera: str, size_px: int, *, kind: str = "play", limit: int | None = None
 ) -> tuple[LabelledFrames, View]:
-    """Decode every episode of one kind into memory.
+    """Decode every episode of one kind into memory; frames of another size are squeezed, whole, into the square.
 
     Raises:
-        DataError: no such episodes, another image size, an unknown camera, or a camera that moved between episodes.
+        DataError: no such episodes, an unknown camera, or a camera that moved between episodes.
     """
     frames: list[NDArray[np.uint8]] = []
     owners: list[NDArray[np.int32]] = []
@@ -67,20 +69,15 @@ def load_play(
             raise DataError(
                 f"camera {camera!r}: not in episode {index}.", f"Recorded cameras: {', '.join(sorted(item.frames))}."
             )
-        pixels = item.frames[camera]
-        if pixels.shape[1:] != (size_px, size_px, 3):
-            raise DataError(
-                f"episode {index}: expected {size_px} x {size_px} frames, found {pixels.shape[1:]}.",
-                "Record with that size, or set image_size_px.",
-            )
-        here = View(name=camera, K=item.K[camera], T_base_cam=item.T_base_cam[camera])
+        pixels, K = squeezed(np.asarray(item.frames[camera]), item.K[camera], size_px)
+        here = View(name=camera, K=K, T_base_cam=item.T_base_cam[camera])
         view = view or here
         if not np.allclose(view.T_base_cam, here.T_base_cam, atol=1e-3) or not np.allclose(view.K, here.K, atol=0.5):
             raise DataError(
                 f"episode {index}: camera {camera!r} is not where it was in the first episode.",
                 "Weights know one fixed view; train on episodes of one calibration.",
             )
-        frames.append(np.asarray(pixels))
+        frames.append(pixels)
         position.append(item.ee_position_m.astype(np.float32))
         opening.append(item.gripper_opening.astype(np.float32))
         owners.append(np.full(len(pixels), len(owners), np.int32))
@@ -104,9 +101,47 @@ def load_play(
             first=(ends - lengths)[owner].astype(np.int64),
             last=(ends - 1)[owner].astype(np.int64),
             dt_s=np.concatenate(rate),
+            view=np.zeros(len(owner), np.int64),
         ),
         view,
     )
+
+
+def load_views(
+    episodes: EpisodeSource, cameras: Sequence[str], size_px: int, *, limit: int | None = None
+) -> tuple[LabelledFrames, tuple[View, ...]]:
+    """Decode every episode of play as seen by each of the cameras; an episode has one number in all of them.
+
+    Raises:
+        DataError: as `load_play`.
+    """
+    parts: list[LabelledFrames] = []
+    views: list[View] = []
+    for camera in cameras:
+        frames, view = load_play(episodes, camera, size_px, limit=limit)
+        before = sum(len(part) for part in parts)
+        index = np.full(len(frames), len(views), np.int64)
+        parts.append(replace(frames, first=frames.first + before, last=frames.last + before, view=index))
+        views.append(view)
+    values = {f.name: np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(LabelledFrames)}
+    return LabelledFrames(**values), tuple(views)
+
+
+def squeezed(
+    frames: NDArray[np.uint8], K: NDArray[np.float64], size_px: int
+) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
+    """Return frames (N, H, W, 3) at size_px x size_px, width and height each scaled as needed, and intrinsics to match.
+
+    The scaling is the one by which planners and the gate make plan pixels of a whole camera image.
+    """
+    height, width = frames.shape[1:3]
+    if (width, height) == (size_px, size_px):
+        return frames, K
+    import cv2
+
+    how = cv2.INTER_AREA if size_px < width else cv2.INTER_LINEAR
+    scaled = [np.asarray(cv2.resize(frame, (size_px, size_px), interpolation=how)) for frame in frames]
+    return np.stack(scaled).astype(np.uint8), np.diag([size_px / width, size_px / height, 1.0]) @ K
 
 
 def split_by_episode(frames: LabelledFrames, share: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -152,13 +187,15 @@ def sample_pairs(
 class ExtraFrames:
     """Frames from elsewhere with pose labels, such as play that went through a planner's autoencoder.
 
-    `episode` (N,) says which episode of the play they were made from, -1 for none, so that held-out ones stay so.
+    `episode` (N,) says which episode of the play they were made from, -1 for none, so that held-out ones stay so;
+    `view` (N,) int64 through which of the views they look.
     """
 
     frames: NDArray[np.uint8]
     position_m: NDArray[np.float32]
     opening: NDArray[np.float32]
     episode: NDArray[np.int32]
+    view: NDArray[np.int64]
 
     def __len__(self) -> int:
         """Number of frames N."""
@@ -171,10 +208,21 @@ class ExtraFrames:
             position_m=self.position_m[chosen],
             opening=self.opening[chosen],
             episode=self.episode[chosen],
+            view=self.view[chosen],
         )
 
+    def seen_through(self, view: int) -> ExtraFrames:
+        """Return the frames of one view."""
+        return self.part(self.view == view)
 
-def load_extra(path: Path, size_px: int) -> ExtraFrames:
+
+def load_all_extra(paths: Sequence[Path], size_px: int) -> ExtraFrames:
+    """Read one file per view, in the views' order; see `load_extra`."""
+    parts = [load_extra(path, size_px, view) for view, path in enumerate(paths)]
+    return ExtraFrames(**{f.name: np.concatenate([getattr(p, f.name) for p in parts]) for f in fields(ExtraFrames)})
+
+
+def load_extra(path: Path, size_px: int, view: int = 0) -> ExtraFrames:
     """Read `frames` (N, H, W, 3) uint8, `position_m` (N, 3), `opening` (N,) and perhaps `episode` (N,) from a file.
 
     The file is an .npz or a .safetensors one.
@@ -205,7 +253,11 @@ def load_extra(path: Path, size_px: int) -> ExtraFrames:
             f"found {frames.shape} {frames.dtype}, {position.shape}, {opening.shape}."
         )
     return ExtraFrames(
-        frames=frames, position_m=position.astype(np.float32), opening=opening.astype(np.float32), episode=episode
+        frames=frames,
+        position_m=position.astype(np.float32),
+        opening=opening.astype(np.float32),
+        episode=episode,
+        view=np.full(n, view, np.int64),
     )
 
 

@@ -26,7 +26,7 @@ class PairTarget:
 
 def pose_loss(net: InverseDynamicsNet, encoding: Encoding, pose: Pose, position_m: Tensor, opening: Tensor) -> Tensor:
     """Huber on position and opening, cross-entropy of the tool-centre map, likelihood of the (detached) errors."""
-    place, _ = net.project(position_m)
+    place, _ = net.project(position_m, encoding.view)
     position = F.smooth_l1_loss(pose.position_m / POSITION_UNIT_M, position_m / POSITION_UNIT_M)
     fingers = F.smooth_l1_loss(pose.opening / OPENING_UNIT, opening / OPENING_UNIT)
     spread = _likelihood(pose.position_m, position_m, pose.log_std_m) + _likelihood(

@@ -26,6 +26,7 @@ class Encoding(NamedTuple):
     embedding: Tensor  # (B, E)
     heat: Tensor  # (B, cells) log-probabilities of the tool centre
     point: Tensor  # (B, 2) tool centre in the image, -1..1, x right and y down
+    view: Tensor  # (B,) int64, through which of the network's views
 
 
 class Pose(NamedTuple):
@@ -51,7 +52,9 @@ def _block(inputs: int, outputs: int, stride: int = 1) -> nn.Sequential:
 
 
 class InverseDynamicsNet(ModelMixin, ConfigMixin):  # type: ignore[misc]
-    """Under 1 M parameters. Knows exactly one camera view: its name, intrinsics and pose are in the configuration.
+    """About 1 M parameters. Knows the camera views of its configuration: name, intrinsics and pose of each.
+
+    All views share what sees the hand. Each has its own geometry, its own last layer, and a word in the layer before.
 
     Args:
         camera: name of the view.
@@ -66,6 +69,8 @@ class InverseDynamicsNet(ModelMixin, ConfigMixin):  # type: ignore[misc]
         hidden, embedding: widths of the two layers after the encoder.
         next_s: how far ahead `Motion.next_m` looks.
         temperature_position, temperature_opening: factors that make the spreads honest (see `idm.calibration`).
+        views: camera, K, T_base_cam, depth_mean_m and depth_std_m of every view, when there is more than one; the
+            arguments of those names then count for nothing.
         action_space: kind, frame and rate of the actions these readings may become.
         format_version: of this layout of weights.
     """
@@ -91,6 +96,7 @@ class InverseDynamicsNet(ModelMixin, ConfigMixin):  # type: ignore[misc]
         next_s: float = 0.075,
         temperature_position: float = 1.0,
         temperature_opening: float = 1.0,
+        views: Sequence[dict[str, Any]] | None = None,
         action_space: dict[str, Any] | None = None,
         format_version: int = FORMAT_VERSION,
     ) -> None:
@@ -114,10 +120,19 @@ class InverseDynamicsNet(ModelMixin, ConfigMixin):  # type: ignore[misc]
         self.trunk = nn.Sequential(
             nn.Linear(features, hidden), nn.ReLU(inplace=True), nn.Linear(hidden, embedding), nn.ReLU(inplace=True)
         )
-        self.pose_head = nn.Linear(embedding, 8)
+        known = views or [single_view(camera, K, T_base_cam, depth_mean_m, depth_std_m)]
+        self.cameras = tuple(str(view["camera"]) for view in known)
+        self.pose_head = nn.Linear(embedding, 8 * len(known))
+        self.condition = nn.Embedding(len(known), hidden) if len(known) > 1 else None
+        if self.condition is not None:
+            nn.init.zeros_(self.condition.weight)
         self.pair_head = nn.Sequential(nn.Linear(2 * embedding + 4 + 4, 128), nn.ReLU(inplace=True), nn.Linear(128, 8))
-        self._constant("K_inverse", torch.linalg.inv(torch.tensor(K, dtype=torch.float64)))
-        self._constant("T", torch.tensor(T_base_cam, dtype=torch.float64))
+        lens = torch.tensor([view["K"] for view in known], dtype=torch.float64)
+        self._constant("lens", lens)
+        self._constant("K_inverse", torch.linalg.inv(lens))
+        self._constant("T", torch.tensor([view["T_base_cam"] for view in known], dtype=torch.float64))
+        self._constant("depth_mean", torch.tensor([view["depth_mean_m"] for view in known]))
+        self._constant("depth_std", torch.tensor([view["depth_std_m"] for view in known]))
         self._constant("position_mean", torch.tensor(position_mean_m))
         self._constant("position_std", torch.tensor(position_std_m))
         size = image_size_px // 4
@@ -130,8 +145,10 @@ class InverseDynamicsNet(ModelMixin, ConfigMixin):  # type: ignore[misc]
     def _constant(self, name: str, value: Tensor) -> None:
         self.register_buffer(name, value.float(), persistent=False)
 
-    def encode(self, images: Tensor) -> Encoding:
-        """Encode (B, 3, H, W) float images in 0..1."""
+    def encode(self, images: Tensor, view: Tensor | None = None) -> Encoding:
+        """Encode (B, 3, H, W) float images in 0..1, seen through views (B,) int64; None for the first view."""
+        if view is None:
+            view = torch.zeros(len(images), dtype=torch.int64, device=images.device)
         x = (images - 0.5).contiguous(memory_format=torch.channels_last)
         fine = self.stem(x)
         middle = self.middle(fine)
@@ -150,8 +167,11 @@ class InverseDynamicsNet(ModelMixin, ConfigMixin):  # type: ignore[misc]
         with self._exact(images):
             seen = self.glimpse_out(fovea.float())
             features = [places.flatten(1), pooled.flatten(1), overview.float(), seen]
-            embedding = self.trunk(torch.cat(features, 1))
-        return Encoding(embedding, heat[:, 0], places[:, 0])
+            hidden = self.trunk[0](torch.cat(features, 1))
+            if self.condition is not None:
+                hidden = hidden + self.condition(view)
+            embedding = self.trunk[1:](hidden)
+        return Encoding(embedding, heat[:, 0], places[:, 0], view)
 
     def _crop(self, images: Tensor, point: Tensor) -> Tensor:
         grid = self.glimpse_grid[None] + point[:, None, None]
@@ -166,9 +186,11 @@ class InverseDynamicsNet(ModelMixin, ConfigMixin):  # type: ignore[misc]
     def pose(self, encoding: Encoding) -> Pose:
         """Read position and opening: the tool centre's ray and the distance along it, so geometry is not learned."""
         with self._exact(encoding.embedding):
-            out = self.pose_head(encoding.embedding)
-            depth = self.config.depth_mean_m + self.config.depth_std_m * out[:, 2]
-            position = self.unproject(encoding.point + 0.1 * out[:, :2], depth)
+            view = encoding.view
+            heads = self.pose_head(encoding.embedding).unflatten(1, (-1, 8))
+            out = heads[torch.arange(len(view), device=view.device), view]
+            depth = self.depth_mean[view] + self.depth_std[view] * out[:, 2]
+            position = self.unproject(encoding.point + 0.1 * out[:, :2], depth, view)
         log_std = (out[:, 4:8] - 3.0).clamp(*LOG_STD_RANGE)
         return Pose(position, out[:, 3] + 0.5, log_std[:, :3], log_std[:, 3])
 
@@ -180,15 +202,52 @@ class InverseDynamicsNet(ModelMixin, ConfigMixin):  # type: ignore[misc]
             out = self.pair_head(torch.cat(inputs, 1))
         return Motion(out[:, :3] * 0.05, out[:, 3:6] * 0.05, out[:, 6] + 0.5, F.softplus(out[:, 7]) * 0.1)
 
-    def project(self, position_m: Tensor) -> tuple[Tensor, Tensor]:
+    def project(self, position_m: Tensor, view: Tensor) -> tuple[Tensor, Tensor]:
         """Return ((B, 2) image place in -1..1, (B,) depth [m]) of positions (B, 3) in the base frame."""
-        camera = (position_m - self.T[:3, 3]) @ self.T[:3, :3]
-        pixels = camera @ torch.linalg.inv(self.K_inverse).T
+        T = self.T[view]
+        camera = torch.einsum("bi,bij->bj", position_m - T[:, :3, 3], T[:, :3, :3])
+        pixels = torch.einsum("bij,bj->bi", self.lens[view], camera)
         return pixels[:, :2] / pixels[:, 2:] * (2 / self.config.image_size_px) - 1, camera[:, 2]
 
-    def unproject(self, place: Tensor, depth_m: Tensor) -> Tensor:
+    def unproject(self, place: Tensor, depth_m: Tensor, view: Tensor) -> Tensor:
         """Inverse of `project`."""
+        T = self.T[view]
         uv = (place + 1) * (self.config.image_size_px / 2)
-        ray = torch.cat([uv, torch.ones_like(uv[:, :1])], 1) @ self.K_inverse.T
-        result: Tensor = (ray * depth_m[:, None]) @ self.T[:3, :3].T + self.T[:3, 3]
-        return result
+        pixels = torch.cat([uv, torch.ones_like(uv[:, :1])], 1)
+        ray = torch.einsum("bij,bj->bi", self.K_inverse[view], pixels) * depth_m[:, None]
+        position: Tensor = torch.einsum("bij,bj->bi", T[:, :3, :3], ray) + T[:, :3, 3]
+        return position
+
+    def view(self, camera: str) -> int:
+        """Return which of its views a camera is; raises ValueError when it knows no camera of that name."""
+        return self.cameras.index(camera)
+
+    def take_over(self, other: InverseDynamicsNet) -> None:
+        """Copy what another network of the same widths has learnt; views that it lacks begin as its first one."""
+        values = other.state_dict()
+        rows = [other.cameras.index(c) if c in other.cameras else 0 for c in self.cameras]
+        for name in ("pose_head.weight", "pose_head.bias"):
+            values[name] = values[name].unflatten(0, (-1, 8))[rows].flatten(0, 1)
+        words = values.pop("condition.weight", None)
+        if self.condition is not None:
+            values["condition.weight"] = torch.zeros_like(self.condition.weight) if words is None else words[rows]
+        elif words is not None:
+            values["trunk.0.bias"] = values["trunk.0.bias"] + words[rows[0]]
+        self.load_state_dict(values)
+
+
+def single_view(
+    camera: str,
+    K: Sequence[Sequence[float]],
+    T_base_cam: Sequence[Sequence[float]],
+    depth_mean_m: float,
+    depth_std_m: float,
+) -> dict[str, Any]:
+    """Return one entry of the configuration's `views`."""
+    return {
+        "camera": camera,
+        "K": K,
+        "T_base_cam": T_base_cam,
+        "depth_mean_m": depth_mean_m,
+        "depth_std_m": depth_std_m,
+    }

@@ -43,6 +43,7 @@ class TrainerConfig(PluginConfig):
     minutes: float = Field(25.0, gt=0, description="Wall-clock training time.")
     steps: int | None = Field(None, ge=1, description="Train this many steps instead, however long they take.")
     camera: str = Field("corner", description="The view to learn.")
+    cameras: tuple[str, ...] = Field((), description="Several views for one network; `camera` then counts for nothing.")
     image_size_px: int = Field(128, ge=64, multiple_of=32, description="Side of the square frames.")
     batch: int = Field(48, ge=4, description="Frames per step.")
     learning_rate: float = Field(1.5e-3, gt=0, description="Peak of the schedule.")
@@ -51,10 +52,11 @@ class TrainerConfig(PluginConfig):
     reach_s: float = Field(0.35, gt=0, description="Largest time between the two frames of a pair.")
     held_out: float = Field(0.06, gt=0, lt=1, description="Share of the episodes kept for scores and calibration.")
     limit_episodes: int | None = Field(None, ge=2, description="Read no more episodes than this.")
-    init: Path | None = Field(None, description="Folder of weights to fine-tune.")
-    extra_frames: Path | None = Field(
+    init: Path | None = Field(None, description="Folder of weights to fine-tune, perhaps of other views.")
+    extra_frames: tuple[Path, ...] | Path | None = Field(
         None,
-        description="npz or safetensors to mix in: frames (N, H, W, 3) uint8, position_m (N, 3), opening (N,).",
+        description="npz or safetensors to mix in: frames (N, H, W, 3) uint8, position_m (N, 3), opening (N,); "
+        "with several views one file for each, in their order.",
     )
     extra_share: float = Field(0.3, ge=0, le=0.8, description="Share of the batch taken from extra_frames.")
     threads: int | None = Field(None, ge=1, description="torch threads; 1 is fastest where the processor is shared.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import fields
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cascade.contracts import PluginSpec
@@ -27,21 +28,22 @@ def build_extractor(config: ExtractorConfig) -> InverseDynamicsExtractor:
     if config.fuse == "latents":
         return InverseDynamicsExtractor(None, rules=rules, how="latents", steps=config.steps, cameras=None)
     from idm.reading import PlanFrameReader
-    from idm.weights import default_weights, load_network, weights_digest
+    from idm.shipped import ShippedReader
+    from idm.weights import load_network, shipped_weights, weights_digest
 
-    folder = config.weights or default_weights()
-    net = load_network(folder).to(config.device)
-    reader = PlanFrameReader(
-        net, device=config.device, bf16=config.bf16, threads=config.threads, bias_frames=config.bias_frames
-    )
-    return InverseDynamicsExtractor(
-        reader,
-        rules=rules,
-        how=config.fuse,
-        steps=config.steps,
-        cameras=(net.config.camera,),
-        weights=weights_digest(folder),
-    )
+    def load(folder: Path) -> PlanFrameReader:
+        return PlanFrameReader(
+            load_network(folder).to(config.device),
+            device=config.device,
+            bf16=config.bf16,
+            threads=config.threads,
+            bias_frames=config.bias_frames,
+            weights=weights_digest(folder),
+        )
+
+    reader: PlanFrameReader | ShippedReader
+    reader = load(config.weights) if config.weights is not None else ShippedReader(shipped_weights(), load)
+    return InverseDynamicsExtractor(reader, rules=rules, how=config.fuse, steps=config.steps, cameras=reader.cameras)
 
 
 def build_trainer(config: TrainerConfig) -> InverseDynamicsTrainer:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +30,7 @@ class PlanFrameReader:
         threads: torch threads while reading, or None for torch's own choice.
         bias_frames: plan frames over which the error seen in frame 0, where proprioception knows the truth, is taken
             off and fades; 0 to trust the network alone.
+        weights: digest of the network's weights, for the record.
     """
 
     def __init__(
@@ -39,6 +41,7 @@ class PlanFrameReader:
         bf16: bool | None = None,
         threads: int | None = None,
         bias_frames: float = 0.0,
+        weights: str | None = None,
     ) -> None:
         from idm.precision import has_bf16
 
@@ -46,6 +49,12 @@ class PlanFrameReader:
         self._bf16 = has_bf16(device) if bf16 is None else bf16
         self._threads = threads
         self._bias_frames = bias_frames
+        self.weights = weights
+
+    @property
+    def cameras(self) -> tuple[str, ...]:
+        """The views that the network knows."""
+        return self._net.cameras
 
     def read(self, plan: VideoPlan, observation: Observation) -> EeReadout:
         """Return one reading per frame.
@@ -53,7 +62,9 @@ class PlanFrameReader:
         Raises:
             IncompatibleError: the plan looks through another camera, or this one has moved.
         """
-        self._check_view(plan, observation)
+        problem = mismatch(self._net.config, plan, observation)
+        if problem is not None:
+            raise problem
         import torch
 
         if self._threads is not None and torch.get_num_threads() != self._threads:
@@ -61,7 +72,8 @@ class PlanFrameReader:
         device = next(self._net.parameters()).device
         with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=self._bf16):
             pixels = torch.from_numpy(np.array(plan.frames)).to(device)
-            encoding = self._net.encode(self._sized(pixels.permute(0, 3, 1, 2).float() / 255))
+            view = torch.full((len(plan),), self._net.view(plan.camera), dtype=torch.int64, device=device)
+            encoding = self._net.encode(self._sized(pixels.permute(0, 3, 1, 2).float() / 255), view)
             pose = self._net.pose(encoding)
             before = type(encoding)(*(part[:-1] for part in encoding))
             after = type(encoding)(*(part[1:] for part in encoding))
@@ -94,31 +106,39 @@ class PlanFrameReader:
             return images
         return F.interpolate(images, size=(size, size), mode="bilinear", antialias=True, align_corners=False)
 
-    def _check_view(self, plan: VideoPlan, observation: Observation) -> None:
-        config = self._net.config
-        if plan.camera != config.camera:
-            raise IncompatibleError(
-                f"plan: expected camera {config.camera!r}, which these weights know, found {plan.camera!r}.",
-                "Plan through that camera, or use weights trained on yours.",
+
+def known_views(config: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return camera, K and T_base_cam of every view in a network's configuration."""
+    return list(config.get("views") or [config])
+
+
+def mismatch(config: Mapping[str, Any], plan: VideoPlan, observation: Observation) -> IncompatibleError | None:
+    """Return why weights of this configuration cannot read a plan, or None where they can."""
+    views = {str(view["camera"]): view for view in known_views(config)}
+    if plan.camera not in views:
+        return IncompatibleError(
+            f"plan: expected camera {', '.join(views)}, which these weights know, found {plan.camera!r}.",
+            "Plan through such a camera, or use weights trained on yours.",
+        )
+    view, image = views[plan.camera], observation.image(plan.camera)
+    size = int(config["image_size_px"])
+    width, height = plan.transform.size_px
+    whole = ImageTransform(crop_px=(0, 0, width, height), size_px=(size, size))
+    K = whole.intrinsics(plan.transform.intrinsics(image.K))
+    off_px = float(np.abs(K - np.array(view["K"])).max())
+    if off_px > 0.02 * size:
+        return IncompatibleError(
+            f"plan: expected the intrinsics these weights know, found some {off_px:.1f} px away.",
+            "Show the plan at the field of view the weights were trained with.",
+        )
+    if image.T_base_cam is not None:
+        off = float(np.abs(image.T_base_cam - np.array(view["T_base_cam"])).max())
+        if off > 0.02:
+            return IncompatibleError(
+                f"camera {plan.camera!r}: its pose differs by {off:.3f} from the one these weights know.",
+                "Move the camera back, or train weights for where it stands.",
             )
-        image = observation.image(plan.camera)
-        size = config.image_size_px
-        width, height = plan.transform.size_px
-        whole = ImageTransform(crop_px=(0, 0, width, height), size_px=(size, size))
-        K = whole.intrinsics(plan.transform.intrinsics(image.K))
-        off_px = float(np.abs(K - np.array(config.K)).max())
-        if off_px > 0.02 * size:
-            raise IncompatibleError(
-                f"plan: expected the intrinsics these weights know, found some {off_px:.1f} px away.",
-                "Show the plan at the field of view the weights were trained with.",
-            )
-        if image.T_base_cam is not None:
-            off = float(np.abs(image.T_base_cam - np.array(config.T_base_cam)).max())
-            if off > 0.02:
-                raise IncompatibleError(
-                    f"camera {plan.camera!r}: its pose differs by {off:.3f} from the one these weights know.",
-                    "Move the camera back, or train weights for where it stands.",
-                )
+    return None
 
 
 def progress_of(seconds: Floats) -> Floats:

@@ -15,13 +15,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cascade.contracts import EpisodeSource, WeightsError
+from cascade.contracts import DataError, EpisodeSource, WeightsError
 from idm.augmentation import spoil
 from idm.calibration import calibrate, read_frames
 from idm.card import model_card
-from idm.frames import ExtraFrames, LabelledFrames, View, load_extra, load_play, sample_pairs, split_by_episode
+from idm.frames import ExtraFrames, LabelledFrames, View, load_all_extra, load_views, sample_pairs, split_by_episode
 from idm.loss import PairTarget, pair_loss, pose_loss
-from idm.network import InverseDynamicsNet
+from idm.network import InverseDynamicsNet, single_view
 from idm.options import TrainerConfig
 from idm.precision import has_bf16
 from idm.weights import load_network, save_network, weights_digest
@@ -70,34 +70,33 @@ class InverseDynamicsTrainer:
         torch.manual_seed(config.seed)
         if config.threads is not None:
             torch.set_num_threads(config.threads)
-        data, view = load_play(episodes, config.camera, config.image_size_px, limit=config.limit_episodes)
+        cameras = config.cameras or (config.camera,)
+        data, views = load_views(episodes, cameras, config.image_size_px, limit=config.limit_episodes)
         fit, held = split_by_episode(data, config.held_out, config.seed)
-        extra, extra_held = self._extra(np.unique(data.episode[held]))
-        state = self._begin(data, fit, view)
+        extra, extra_held = self._extra(np.unique(data.episode[held]), len(views))
+        state = self._begin(data, fit, views)
         if resume and (output / CHECKPOINT).is_file():
             _restore(state, output / CHECKPOINT)
         self._run(state, data, fit, extra, output)
         return self._finish(state, data, held, extra, extra_held, output, episodes.digest)
 
-    def _extra(self, held_episodes: np.ndarray[Any, Any]) -> tuple[ExtraFrames | None, ExtraFrames | None]:
+    def _extra(self, held_episodes: np.ndarray[Any, Any], views: int) -> tuple[ExtraFrames | None, ExtraFrames | None]:
         """Extra frames to train on, and those made from held-out episodes."""
-        if self._config.extra_frames is None:
+        given = self._config.extra_frames
+        if given is None:
             return None, None
-        extra = load_extra(self._config.extra_frames, self._config.image_size_px)
+        paths = (given,) if isinstance(given, Path) else given
+        if len(paths) != views:
+            raise DataError(f"extra_frames: expected one file for each of {views} views, found {len(paths)}.")
+        extra = load_all_extra(paths, self._config.image_size_px)
         out = np.isin(extra.episode, held_episodes)
         return extra.part(~out), extra.part(out) if out.any() else None
 
-    def _begin(self, data: LabelledFrames, fit: np.ndarray[Any, Any], view: View) -> _State:
+    def _begin(self, data: LabelledFrames, fit: np.ndarray[Any, Any], views: tuple[View, ...]) -> _State:
         config = self._config
+        net = _fresh_network(data, fit, views, config.image_size_px)
         if config.init is not None:
-            net = load_network(config.init).train()
-            if net.config.camera != view.name or not np.allclose(net.config.T_base_cam, view.T_base_cam, atol=2e-2):
-                raise WeightsError(
-                    f"{config.init}: expected weights for the recorded view {view.name!r}, found another.",
-                    "Start without init, or from weights of this camera.",
-                )
-        else:
-            net = _fresh_network(data, fit, view, config.image_size_px)
+            _start_from(net, config.init)
         net = net.to(device=config.device, memory_format=torch.channels_last)
         decayed = [p for p in net.parameters() if p.ndim > 1]
         others = [p for p in net.parameters() if p.ndim <= 1]
@@ -142,12 +141,12 @@ class InverseDynamicsTrainer:
         bf16: bool,
     ) -> dict[str, float]:
         config, net = self._config, state.net
-        images, position, opening, target = self._batch(net, data, fit, extra)
+        images, view, position, opening, target = self._batch(net, data, fit, extra)
         pairs = len(target.seconds)
         for group in state.optimiser.param_groups:
             group["lr"] = rate
         with torch.autocast(images.device.type, torch.bfloat16, enabled=bf16):
-            encoding = net.encode(images)
+            encoding = net.encode(images, view)
             pose = net.pose(encoding)
             current = type(encoding)(*(part[:pairs] for part in encoding))
             goal = type(encoding)(*(part[pairs : 2 * pairs] for part in encoding))
@@ -169,7 +168,7 @@ class InverseDynamicsTrainer:
 
     def _batch(
         self, net: InverseDynamicsNet, data: LabelledFrames, fit: np.ndarray[Any, Any], extra: ExtraFrames | None
-    ) -> tuple[Tensor, Tensor, Tensor, PairTarget]:
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, PairTarget]:
         """Current frames, goal frames, then extra frames; spoiled, with labels that follow the shift."""
         config, rng = self._config, self._rng
         extras = round(config.batch * config.extra_share) if extra is not None else 0
@@ -177,17 +176,20 @@ class InverseDynamicsTrainer:
         pairs = sample_pairs(data, fit, count, rng, reach_s=config.reach_s, next_s=net.config.next_s)
         rows = np.concatenate([pairs.current, pairs.goal])
         pixels, position, opening = [data.frames[rows]], [data.position_m[rows]], [data.opening[rows]]
+        through = [data.view[rows]]
         if extra is not None:
             chosen = rng.integers(len(extra.frames), size=extras)
             pixels.append(extra.frames[chosen])
             position.append(extra.position_m[chosen])
             opening.append(extra.opening[chosen])
+            through.append(extra.view[chosen])
         first = data.first[rows]
-        other = data.first[rng.choice(fit, len(rows) + extras)]
+        other = _in_view(data, data.first[rng.choice(fit, len(rows) + extras)], np.concatenate(through))
         other[: len(first)] = np.where(rng.random(len(first)) < 0.5, first, other[: len(first)])
         images, moved = spoil(_images(np.concatenate(pixels)), _images(data.frames[other]), rng)
         device = config.device
-        places = _moved(net, torch.from_numpy(np.concatenate(position)).to(device), moved.to(device))
+        view = torch.from_numpy(np.concatenate(through)).to(device)
+        places = _moved(net, torch.from_numpy(np.concatenate(position)).to(device), moved.to(device), view)
         openings = torch.from_numpy(np.concatenate(opening)).to(device)
         target = PairTarget(
             to_goal_m=torch.from_numpy(data.position_m[pairs.goal] - data.position_m[pairs.current]).to(device),
@@ -195,7 +197,7 @@ class InverseDynamicsTrainer:
             goal_opening=torch.from_numpy(data.opening[pairs.goal]).to(device),
             seconds=torch.from_numpy(pairs.seconds).to(device),
         )
-        return images.to(device), places, openings, target
+        return images.to(device), view, places, openings, target
 
     def _finish(
         self,
@@ -216,9 +218,12 @@ class InverseDynamicsTrainer:
             position_m=data.position_m[held],
             opening=data.opening[held],
             episode=data.episode[held],
+            view=data.view[held],
         )
         sets = {"": recorded} if extra_held is None else {"": recorded, "extra_": extra_held}
-        readings = {name: (read_frames(net, part.frames, bf16=bf16), part) for name, part in sets.items()}
+        if len(net.cameras) > 1:
+            sets |= {f"{c}_": recorded.seen_through(i) for i, c in enumerate(net.cameras)}
+        readings = {n: (read_frames(net, part.frames, part.view, bf16=bf16), part) for n, part in sets.items()}
         factor_m, factor_o, scores = calibrate(readings)
         net.register_to_config(temperature_position=factor_m, temperature_opening=factor_o)
         facts = {
@@ -237,31 +242,52 @@ class InverseDynamicsTrainer:
         return facts
 
 
-def _fresh_network(data: LabelledFrames, fit: np.ndarray[Any, Any], view: View, size_px: int) -> InverseDynamicsNet:
+def _fresh_network(
+    data: LabelledFrames, fit: np.ndarray[Any, Any], views: tuple[View, ...], size_px: int
+) -> InverseDynamicsNet:
     position = data.position_m[fit].astype(np.float64)
-    depth = (position - view.T_base_cam[:3, 3]) @ view.T_base_cam[:3, 2]
+    known = [_known(view, data.position_m[fit[data.view[fit] == i]]) for i, view in enumerate(views)]
     net: InverseDynamicsNet = InverseDynamicsNet(
-        camera=view.name,
         image_size_px=size_px,
-        K=view.K.tolist(),
-        T_base_cam=view.T_base_cam.tolist(),
         position_mean_m=position.mean(0).tolist(),
         position_std_m=(position.std(0) + 1e-3).tolist(),
-        depth_mean_m=float(depth.mean()),
-        depth_std_m=float(depth.std() + 1e-3),
         action_space={"kind": "ee_pose", "frame": "base", "rate_hz": None},
+        **(known[0] if len(known) == 1 else {"camera": known[0]["camera"], "views": known}),
     )
     return net
+
+
+def _known(view: View, position_m: np.ndarray[Any, Any]) -> dict[str, Any]:
+    depth = (position_m.astype(np.float64) - view.T_base_cam[:3, 3]) @ view.T_base_cam[:3, 2]
+    mean, std = float(depth.mean()), float(depth.std() + 1e-3)
+    return single_view(view.name, view.K.tolist(), view.T_base_cam.tolist(), mean, std)
+
+
+def _start_from(net: InverseDynamicsNet, folder: Path) -> None:
+    """Give a fresh network what earlier weights have learnt; the geometry of their views stays behind."""
+    try:
+        net.take_over(load_network(folder))
+    except RuntimeError as error:
+        raise WeightsError(
+            f"{folder}: expected weights of a network of this size, found another ({error}).", "Start without init."
+        ) from error
 
 
 def _images(pixels: np.ndarray[Any, Any]) -> Tensor:
     return torch.from_numpy(pixels).permute(0, 3, 1, 2).float().div_(255)
 
 
-def _moved(net: InverseDynamicsNet, position_m: Tensor, shift: Tensor) -> Tensor:
+def _in_view(data: LabelledFrames, rows: np.ndarray[Any, Any], view: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """The same moments seen through other views: every view holds the same frames, one view after the other."""
+    count = len(data) // (int(data.view[-1]) + 1)
+    moved: np.ndarray[Any, Any] = rows % count + view * count
+    return moved
+
+
+def _moved(net: InverseDynamicsNet, position_m: Tensor, shift: Tensor, view: Tensor) -> Tensor:
     """Where the hand would be for its picture to lie `shift` further on, at the same distance."""
-    place, depth = net.project(position_m)
-    return net.unproject(place + shift, depth)
+    place, depth = net.project(position_m, view)
+    return net.unproject(place + shift, depth, view)
 
 
 def _schedule(share: float) -> float:

@@ -19,9 +19,10 @@ SUMS_FILE = "SHA256SUMS"
 CARD_FILE = "MODEL_CARD.md"
 
 
-def default_weights() -> Path:
-    """Folder of the weights that ship with the package."""
-    return Path(str(files("idm"))) / "weights" / "corner-1"
+def shipped_weights() -> tuple[Path, ...]:
+    """Folders of the weights that ship with the package, in the order of their names."""
+    folder = Path(str(files("idm"))) / "weights"
+    return tuple(sorted(path.parent for path in folder.glob(f"*/{CONFIG_FILE}")))
 
 
 def load_network(folder: Path) -> InverseDynamicsNet:

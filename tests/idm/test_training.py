@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from cascade.contracts import DataError, WeightsError
-from idm.frames import load_extra, load_play, sample_pairs, split_by_episode
+from idm.frames import load_extra, load_play, load_views, sample_pairs, split_by_episode
 from idm.plugins import TRAINER
 from idm.training import CHECKPOINT
 
@@ -113,3 +113,48 @@ def test_pairs_stay_inside_their_episode_and_whole_episodes_are_held_out(play: A
     assert (pairs.current <= pairs.soon).all()
     assert (pairs.soon <= pairs.goal).all()
     assert pairs.seconds.max() <= 0.35 + 1e-6
+
+
+def both_cameras(scene: SimpleNamespace, seed: int) -> Any:
+    """Play that a second camera saw too: mirrored, and twice as wide as it is high."""
+    episode = scene.play_episode(seed)
+    mirrored = np.repeat(episode.frames["corner"][:, :, ::-1], 2, axis=2)
+    K = scene.K.copy()
+    K[0] = [-2 * K[0, 0], 0, 2 * (128 - K[0, 2])]
+    return dataclasses.replace(
+        episode,
+        frames={**episode.frames, "mirror": mirrored},
+        K={**episode.K, "mirror": K},
+        T_base_cam={**episode.T_base_cam, "mirror": scene.T_BASE_CAM},
+    )
+
+
+def test_one_network_learns_several_views_from_wherever_one_left_off(
+    trained: Path, scene: SimpleNamespace, tmp_path: Path
+) -> None:
+    play = scene.Play([both_cameras(scene, s) for s in range(12)])
+
+    scores = train(play, tmp_path, cameras=("corner", "mirror"), init=trained, steps=60, batch=16)
+
+    assert scores["held_out_frames"] == scores["corner_held_out_frames"] + scores["mirror_held_out_frames"]
+    assert scores["corner_held_out_episodes"] == scores["held_out_episodes"]
+    assert scores["mirror_position_error_mean_mm"] < 120
+    assert "mirror" in (tmp_path / "MODEL_CARD.md").read_text()
+
+
+def test_wide_frames_are_squeezed_whole_with_their_intrinsics(scene: SimpleNamespace) -> None:
+    data, views = load_views(scene.Play([both_cameras(scene, s) for s in range(2)]), ("corner", "mirror"), 128)
+    count = len(data) // 2
+
+    assert data.frames.shape[1:] == (128, 128, 3)
+    assert views[1].K[0, 0] == pytest.approx(-scene.K[0, 0])
+    np.testing.assert_allclose(data.frames[:count, :, ::-1].astype(int), data.frames[count:], atol=1)
+    np.testing.assert_array_equal(data.position_m[:count], data.position_m[count:])
+    assert (data.first[count:] >= count).all()
+
+
+def test_extra_frames_of_too_few_views_are_refused(scene: SimpleNamespace, tmp_path: Path) -> None:
+    play = scene.Play([both_cameras(scene, s) for s in range(2)])
+
+    with pytest.raises(DataError, match="each of 2 views"):
+        train(play, tmp_path, cameras=("corner", "mirror"), extra_frames=tmp_path / "one.npz")
