@@ -93,27 +93,28 @@ class Scene:
         """Keep a measured pose for `catch_up`; any thread."""
         self._trail.append((state.stamp_s, *state.position_m, state.gripper_opening))
 
-    def catch_up(self, most: int = MOST_STEPS) -> int:
-        """Move on towards now, by a few steps at once; returns how many were left.
+    def catch_up(self, until_s: float | None = None) -> int:
+        """Move on towards now (or `until_s`), by a few steps at once; returns how many were left.
 
         The hand goes along the poses that were noted on the way, so a world that is behind misses nothing.
         """
         if self._due_s is None or not self._trail:
             return 0
         trail = np.array(self._trail)
-        behind = int((time.monotonic() - self._due_s) * CONTROL_HZ)
+        behind = int(((time.monotonic() if until_s is None else until_s) - self._due_s) * CONTROL_HZ)
         held = self.hand[3:]
-        for _ in range(min(behind, most)):
+        for _ in range(min(behind, MOST_STEPS)):
             self._due_s += 1.0 / CONTROL_HZ
             x, y, z, opening = (float(np.interp(self._due_s, trail[:, 0], column)) for column in trail.T[1:])
             self._sim.arm.send(np.array([x, y, z, *held]), min(max(opening, 0.0), 1.0))
             self._sim.clock.tick()
-        return max(0, behind - most)
+        return max(0, behind - MOST_STEPS)
 
     def settle(self) -> None:
-        """Catch up wholly, before somebody judges or plans from what is seen."""
+        """Catch up with the time of the call, before somebody judges or plans from what is seen."""
         self._skip_stillness()
-        while self.catch_up() > 0:
+        now = time.monotonic()  # a busy machine may never catch up with a later one
+        while self.catch_up(now) > 0:
             pass
 
     def _skip_stillness(self) -> None:
