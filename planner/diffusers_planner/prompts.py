@@ -79,7 +79,8 @@ class PromptCache:
         parts = (self._model, type(self._pipe).__name__, self._max_length, prompt, negative, guided)
         path = self._folder / f"{hashlib.sha256(repr(parts).encode()).hexdigest()[:32]}.safetensors"
         try:
-            return load_file(path, device=str(self._pipe._execution_device))
+            kept: dict[str, Any] = load_file(path, device=str(self._pipe._execution_device))
+            return kept
         except (OSError, SafetensorError):  # not there yet, or cut off by a full disk: made anew
             found = self._encode(prompt, negative, guided)
         self._folder.mkdir(parents=True, exist_ok=True)

@@ -36,7 +36,7 @@ def quantisation(options: DiffusersConfig, index: Any) -> dict[str, Any]:
     def one() -> Any:
         if options.quantise == "int8":
             from diffusers import TorchAoConfig
-            from torchao.quantization import Int8WeightOnlyConfig  # type: ignore[import-not-found, unused-ignore]
+            from torchao.quantization import Int8WeightOnlyConfig  # type: ignore[import-not-found, import-untyped, unused-ignore]
 
             return TorchAoConfig(Int8WeightOnlyConfig())
         from diffusers import BitsAndBytesConfig

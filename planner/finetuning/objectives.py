@@ -238,7 +238,8 @@ class CogVideoXObjective:
         clean = scheduler.get_velocity(said.float(), x, time)
         weight = 1 / (1 - scheduler.alphas_cumprod.to(x0.device)[time]).clamp(min=1e-4)
         error: Tensor = ((clean - x0) ** 2).flatten(1).mean(1)
-        return weight.to(error.dtype) * error
+        weighted: Tensor = weight.to(error.dtype) * error
+        return weighted
 
 
 def _mean(error: Tensor, weight: Tensor) -> Tensor:

@@ -26,6 +26,16 @@ def test_float8_weights_take_a_quarter_and_still_plan(name, load_tiny, observati
     assert 0 < difference < 20  # other arithmetic, the same video
 
 
+@pytest.mark.skipif(importlib.util.find_spec("torchao") is None, reason="needs torchao")
+@pytest.mark.parametrize("name", ["wan22-i2v-a14b", "ltx-i2v"])
+def test_int8_weights_still_plan(name, load_tiny, observation):
+    plan, whole = (
+        load_tiny(name, dtype="float32", **more).plan(observation, "go", seed=0)[0]
+        for more in ({"quantise": "int8"}, {})
+    )
+    assert 0 < np.abs(plan.frames.astype(float) - whole.frames).mean() < 20
+
+
 @pytest.mark.parametrize("quantise", ["bnb-int8", "bnb-nf4", "int8"])
 def test_a_missing_package_or_gpu_is_named(quantise, load_tiny):
     package = "torchao" if quantise == "int8" else "bitsandbytes"
