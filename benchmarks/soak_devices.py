@@ -174,8 +174,8 @@ class ArmDevice(Device):
         injection.recovered = self.arm.mode in (ArmMode.ARMED, ArmMode.MOVING, ArmMode.HOLD)
 
     def come_back(self) -> None:
-        """What a person does: read the faults, clear them, connect, arm; tried for half a minute."""
-        until_s, error = time.monotonic() + 30.0, None
+        """What a person does: read the faults, clear them, connect, arm; tried for two minutes."""
+        until_s, error = time.monotonic() + 120.0, None
         while time.monotonic() < until_s:
             try:
                 for fault in self.arm.faults:
@@ -189,7 +189,7 @@ class ArmDevice(Device):
             except DeviceError as found:
                 error = found
                 time.sleep(0.5)
-        raise RuntimeError(f"{self.name}: not brought back in 30 s") from error
+        raise RuntimeError(f"{self.name}: not brought back in two minutes") from error
 
     def pids(self) -> dict[str, int]:
         """The arm process, while there is one."""

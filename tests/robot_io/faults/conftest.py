@@ -51,7 +51,7 @@ def reaction(request: pytest.FixtureRequest) -> Callable[..., None]:
 def until() -> Callable[..., Any]:
     """`until(function)`: call it until what it returns is true, and return that; fails after `seconds`."""
 
-    def wait(function: Callable[[], Any], seconds: float = 10.0) -> Any:
+    def wait(function: Callable[[], Any], seconds: float = 40.0) -> Any:
         deadline = time.monotonic() + seconds
         while not (result := function()):
             assert time.monotonic() < deadline, "waited in vain"

@@ -69,7 +69,7 @@ class Policy:
         self._thread.join()
 
 
-@pytest.mark.parametrize("way", ["unplug", "hang"])
+@pytest.mark.parametrize("way", ["unplug", pytest.param("hang", marks=pytest.mark.slow)])
 def test_23_a_camera_that_is_pulled_or_hangs_ends_motion_and_comes_back_by_itself(
     way: str, loopback: LoopbackCamera, make_arm: Make, reaction: Make, log: Make, until: Make
 ) -> None:
@@ -137,7 +137,10 @@ def test_24_no_camera_another_serial_or_no_library_is_told_at_once(
     reaction(24, "library missing", (time.monotonic() - began_s) * 1e3, 1000.0)
 
 
-@pytest.mark.parametrize(("fault", "counter"), [("duplicate", "duplicated"), ("skew", "skewed")])
+@pytest.mark.parametrize(
+    ("fault", "counter"),
+    [("duplicate", "duplicated"), pytest.param("skew", "skewed", marks=pytest.mark.slow)],
+)
 def test_25_old_and_skewed_images_are_left_out_counted_and_end_motion(
     fault: str, counter: str, tmp_path: Path, reaction: Make, until: Make
 ) -> None:
@@ -169,7 +172,11 @@ def test_25_a_clock_that_changes_closes_the_gate_for_good(
 
 @pytest.mark.parametrize(
     ("fault", "name", "promised"),
-    [("black", "black", 300.0), ("freeze", "frozen", 1300.0), ("blind", "no_depth", 300.0)],
+    [
+        ("black", "black", 300.0),
+        pytest.param("freeze", "frozen", 1300.0, marks=pytest.mark.slow),
+        pytest.param("blind", "no_depth", 300.0, marks=pytest.mark.slow),
+    ],
 )
 def test_26_images_that_show_nothing_close_the_gate(
     fault: str, name: str, promised: float, loopback: LoopbackCamera, reaction: Make, until: Make
@@ -193,6 +200,7 @@ def test_26_intrinsics_that_change_close_the_gate(loopback: LoopbackCamera, reac
         reaction(26, "intrinsics changed: alarm", (time.monotonic() - began_s) * 1e3, 300.0)
 
 
+@pytest.mark.slow
 def test_27_a_consumer_that_keeps_a_hundred_images_stops_nothing(reaction: Make) -> None:
     with SYNTHETIC.build(SyntheticConfig(width=64, height=48, fps=60)) as camera:
         kept, seq = [], 0

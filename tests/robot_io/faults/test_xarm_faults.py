@@ -59,6 +59,7 @@ def test_29_a_collision_is_a_fault_and_recovery_keeps_the_controllers_order(
     assert np.allclose(controller.joints_rad(), q, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_29_a_mode_that_somebody_changed_is_a_fault(
     arm: ArmProcess, controller: XArmController, reaction: Make, lead: Make, log: Make
 ) -> None:
