@@ -18,7 +18,7 @@ from cascade.contracts.driver import ArmDriver, DriverInfo
 from robot_io.process.chain import Checks, build_driver, kinematics_of, limiter_of
 from robot_io.process.channel import Channel
 from robot_io.process.loop import Cycle
-from robot_io.process.realtime import Pacer, become_punctual
+from robot_io.process.realtime import Pacer, become_punctual, get_ahead
 from robot_io.process.settings import ProcessSettings
 
 TICK = struct.Struct("<cq")
@@ -80,6 +80,8 @@ class ArmServer:
     def connect(self) -> DriverInfo:
         """Connect the device and prepare the chain; raises CascadeError."""
         settings, limits = self._settings, self._setup.limits
+        if not settings.lockstep:
+            get_ahead(settings.scheduling)
         self._driver.connect(self._setup.timeout_s)
         self._info = self._driver.info
         kinematics = kinematics_of(self._info)

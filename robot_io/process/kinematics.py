@@ -193,13 +193,13 @@ class Kinematics:
         before = math.inf
         for step in range(_STEPS):
             dq = self._direction(q, T)
+            if self._reached():
+                return q if np.all(q >= limits.lower_rad - 1e-9) and np.all(q <= limits.upper_rad + 1e-9) else None
             if step % _STALLED == 0:
                 left = float(np.abs(self.error).max() if self.tracks_rotation else np.abs(self.error[:3]).max())
                 if left > 0.9 * before:
                     return None
                 before = left
-            if self._reached():
-                return q if np.all(q >= limits.lower_rad - 1e-9) and np.all(q <= limits.upper_rad + 1e-9) else None
             largest = float(np.abs(dq).max())
             q = q + dq * min(1.0, _STEP_RAD / largest) if largest > 0 else q
             q = np.clip(q, limits.lower_rad, limits.upper_rad)

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 FIFO_PRIORITY = 50
+THREADS_PRIORITY = 40
 NICENESS = -15
 PLAIN_HZ = 100.0
 """Most cycles per second where the system grants neither real-time scheduling nor a better niceness."""
@@ -66,9 +67,18 @@ def become_punctual(rate_hz: float, *, wanted: str = "fifo") -> Grant:
     return Grant(scheduling="plain", locked=locked, rate_hz=slower, warning=text)
 
 
-def _fifo() -> bool:
+def get_ahead(wanted: str = "fifo") -> bool:
+    """Let threads that are started from now on run ahead of other programs, below the loop; return whether they will.
+
+    The vendors' libraries read in threads of their own: beside a punctual loop they would starve on a busy machine, and
+    the state go stale. Call it before they are started.
+    """
+    return wanted == "fifo" and _fifo(THREADS_PRIORITY)
+
+
+def _fifo(priority: int = FIFO_PRIORITY) -> bool:
     try:
-        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(FIFO_PRIORITY))
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(priority))
     except (OSError, AttributeError):
         return False
     return True

@@ -49,7 +49,7 @@ class Policy:
     def __init__(self, camera: Any, arm: ArmProcess) -> None:
         self.camera, self.arm, self.first_stale_s, self.refused = camera, arm, 0.0, 0
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._run)
+        self._thread = threading.Thread(target=self._run, daemon=True)
         self._target = pose_of(arm.read(max_age_s=5.0).T_base_ee)
         self._thread.start()
 

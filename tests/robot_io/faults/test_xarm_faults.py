@@ -82,3 +82,13 @@ def test_29_a_reply_that_stalls_holds_the_arm_and_latches_nothing(
     time.sleep(0.8)
     motion.end()
     assert told.faults() == []
+
+
+def test_17_the_threads_of_the_vendors_library_are_ahead_of_other_programs_too(arm: ArmProcess, lead: Make) -> None:
+    motion = lead(arm, 0.03, to_m=0.05)
+    if arm.lateness().scheduling != "fifo":
+        pytest.skip("no SCHED_FIFO here")
+    threads = [int(task) for task in os.listdir(f"/proc/{arm.pid}/task")]
+    motion.end()
+    assert len(threads) > 2
+    assert {os.sched_getscheduler(thread) for thread in threads} == {os.SCHED_FIFO}
