@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from numpy.typing import NDArray
 from cascade.contracts import CameraImage, ConfigError, EeReadout, Needs, Observation, PlanLatents, VideoPlan
 from planner.compute import choose_device, choose_dtype
 from planner.frames import first_frame
+from planner.latents import Handover, find_module, listen
 from planner.networks.autoencoder import LATENT_SPACE
 from planner.networks.unet import PlanOutput
 from planner.phrases import normalised
@@ -39,13 +42,18 @@ class EmbeddedPlanner:
         camera: str | None = None,
         steps: int | None = None,
         readout: bool = True,
+        handover: Handover | None = None,
     ) -> None:
         self._weights, self._device, self._dtype = weights, device, dtype
+        self._handover = handover or Handover()
+        if self._handover.tap:
+            find_module(weights.unet, self._handover.tap)
         self._text: TextEncoder = text or weights.table
         self._camera = camera or weights.settings.camera
         self._number = _camera_number(weights.settings, self._camera)
         self._steps = steps or weights.settings.steps
-        self._readout = readout and (weights.readout is not None or weights.settings.path_std_m > 0)
+        knows = weights.readout is not None or weights.settings.path_std_m > 0
+        self._readout = readout and knows and not self._handover.tap  # a pass that ends at a tap makes nothing to read
         self._embeddings: dict[str, NDArray[np.float32]] = {}
         scales = weights.settings.scales
         self._latent_mean, self._latent_std = self._row(scales.latent_mean), self._row(scales.latent_std)
@@ -62,6 +70,7 @@ class EmbeddedPlanner:
         threads: int | None = None,
         device: str = "auto",
         dtype: str = "auto",
+        handover: Handover | None = None,
     ) -> EmbeddedPlanner:
         """Load weights from `folder` (the shipped ones by default).
 
@@ -73,7 +82,16 @@ class EmbeddedPlanner:
         place = choose_device(device)
         arithmetic = choose_dtype(dtype, place)
         weights = load_weights(_weights_folder(folder), dtype=arithmetic, device=place)
-        return cls(weights, device=place, dtype=arithmetic, text=minilm(), camera=camera, steps=steps, readout=readout)
+        return cls(
+            weights,
+            device=place,
+            dtype=arithmetic,
+            text=minilm(),
+            camera=camera,
+            steps=steps,
+            readout=readout,
+            handover=handover,
+        )
 
     @property
     def needs(self) -> Needs:
@@ -112,14 +130,15 @@ class EmbeddedPlanner:
         ms["encode"] = _since(began)
         began = time.perf_counter()
         told = self._told(observation, samples)
-        residual, path = self._denoise(image, first, words, told, seed, samples)
+        drawn = self._denoise(image, first, words, told, seed, samples)
         ms["denoise"] = _since(began)
         began = time.perf_counter()
-        future = first[:, None] + (residual * self._residual_std + self._residual_mean) / self._latent_std
-        latents = torch.cat([first[:, None].expand(samples, -1, -1, -1, -1), future], dim=1)
-        readouts = self._read(latents, told, path, observation) if self._readout else [None] * samples
+        readouts: list[EeReadout | None] = [None] * samples
+        if self._readout:
+            residual, path = drawn.clean()
+            readouts = self._read(self._latents(first, residual), told, path, observation)
         ms["readout"] = _since(began)
-        raw = latents * self._latent_std + self._latent_mean
+        space = self._handover.space(LATENT_SPACE, self._weights.digest)
         plans = []
         for k in range(samples):
             provenance: dict[str, Any] = {
@@ -137,9 +156,9 @@ class EmbeddedPlanner:
                     instruction=instruction,
                     camera=self._camera,
                     transform=transform,
-                    decode=_Decoder(self, raw[k], pixels, provenance["ms"]),
+                    decode=_Decoder(self, drawn, first, k, pixels, provenance["ms"]),
                     length=settings.frames + 1,
-                    latents=PlanLatents(values=raw[k].float().cpu().numpy(), space=LATENT_SPACE),
+                    latents=PlanLatents(values=drawn.handed[k].float().cpu().numpy(), space=space),
                     readout=readouts[k],
                     seed=seed,
                     provenance=provenance,
@@ -167,8 +186,8 @@ class EmbeddedPlanner:
         told: tuple[torch.Tensor, ...],
         seed: int,
         samples: int,
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return normalised residuals, and the path (samples, frames, 4) told beside them in the last step."""
+    ) -> _Drawn:
+        """Go as far as the handover asks."""
         frames = self._weights.settings.frames
         start = torch.from_numpy(noise((frames, *first.shape[1:]), samples, seed)).to(self._device)
         text = torch.from_numpy(words).to(self._device, self._dtype)[None].expand(samples, -1)
@@ -176,14 +195,34 @@ class EmbeddedPlanner:
 
         situation = [told[0], told[1].to(self._dtype)] if told else []
 
-        def predict(x: torch.Tensor, t: float) -> torch.Tensor:
+        def ask(x: torch.Tensor, t: float) -> PlanOutput:
             moment = torch.full((samples,), t, device=self._device)
             out: PlanOutput = self._weights.unet(x.to(self._dtype), moment, seen, image, text, *situation)
-            paths.append(out.path)
-            return out.residual
+            return out
 
-        paths: list[torch.Tensor] = []
-        return integrate(predict, start, sigmas(self._steps)), paths[-1]
+        def predict(x: torch.Tensor, t: float) -> torch.Tensor:
+            told_last.append(ask(x, t))
+            return told_last[-1].residual
+
+        told_last: list[PlanOutput] = []
+        level, tap = self._handover.level, self._handover.tap
+        x = integrate(predict, start, sigmas(self._steps), level)
+        if tap:
+            features = listen(self._weights.unet, tap, lambda: ask(x, level))
+            return _Drawn(_maps(features, tap)[:, None], lambda: _clean(ask(x, level)))
+        last = told_last[-1]
+        # A finished plan is where the last step went; an unfinished one is worth what its last step thought of it.
+        clean = (x if level == 0 else last.residual, last.path)
+        return _Drawn(self.raw_latents(first, x), lambda: clean)
+
+    def _latents(self, first: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
+        """Return normalised latents (samples, T, C, h, w) of normalised residuals; the first is the observation's."""
+        future = first[:, None] + (residual * self._residual_std + self._residual_mean) / self._latent_std
+        return torch.cat([first[:, None].expand(len(residual), -1, -1, -1, -1), future], dim=1)
+
+    def raw_latents(self, first: torch.Tensor, residual: torch.Tensor) -> torch.Tensor:
+        """Return the auto-encoder's own latents (samples, T, C, h, w) of a normalised first latent and residuals."""
+        return self._latents(first, residual) * self._latent_std + self._latent_mean
 
     def _read(
         self, latents: torch.Tensor, told: tuple[torch.Tensor, ...], path: torch.Tensor, observation: Observation
@@ -272,17 +311,52 @@ def _camera_number(settings: Settings, camera: str) -> int | None:
     return settings.cameras.index(camera)
 
 
+@dataclass(frozen=True)
+class _Drawn:
+    """What the generator made.
+
+    Attributes:
+        handed: (samples, L, C, h, w) raw latents or features, as the handover asks.
+        clean: gives normalised residuals and the path (samples, frames, 4) told beside them; may cost a pass.
+    """
+
+    handed: torch.Tensor
+    clean: Callable[[], tuple[torch.Tensor, torch.Tensor]]
+
+
+def _clean(out: PlanOutput) -> tuple[torch.Tensor, torch.Tensor]:
+    return out.residual, out.path
+
+
+def _maps(features: torch.Tensor, tap: str) -> torch.Tensor:
+    if features.ndim != 4:
+        raise ConfigError(
+            f"tap {tap!r}: expected a module that gives maps (B, C, h, w), found shape {tuple(features.shape)}.",
+            "Name a convolution or a block of them.",
+        )
+    return features
+
+
 class _Decoder:
     """Decodes one plan when its frames are first asked for, and notes how long it took."""
 
     def __init__(
-        self, planner: EmbeddedPlanner, latents: torch.Tensor, pixels: NDArray[np.uint8], ms: dict[str, float]
+        self,
+        planner: EmbeddedPlanner,
+        drawn: _Drawn,
+        first: torch.Tensor,
+        sample: int,
+        pixels: NDArray[np.uint8],
+        ms: dict[str, float],
     ) -> None:
-        self._planner, self._latents, self._pixels, self._ms = planner, latents, pixels, ms
+        self._planner, self._drawn, self._first = planner, drawn, first
+        self._sample, self._pixels, self._ms = sample, pixels, ms
 
+    @torch.inference_mode()
     def __call__(self) -> NDArray[np.uint8]:
         began = time.perf_counter()
-        frames = self._planner.decode(self._latents, self._pixels)
+        residual = self._drawn.clean()[0][self._sample : self._sample + 1]
+        frames = self._planner.decode(self._planner.raw_latents(self._first, residual)[0], self._pixels)
         self._ms["decode"] = _since(began)
         return frames
 

@@ -42,6 +42,10 @@ class EmbeddedConfig(PluginConfig):
     camera: str | None = Field(None, description="camera to plan in; default: the one the weights were trained on")
     steps: int | None = Field(None, ge=1, le=64, description="denoising steps; default: what the weights recommend")
     readout: bool = Field(True, description="also read hand and gripper from the planned latents")
+    stop_at: float | None = Field(
+        None, ge=0, lt=1, description="noise level at which to stop, 1 noise .. 0 finished; default: 0, with a tap 1"
+    )
+    tap: str | None = Field(None, description="module of the U-Net whose output is handed on instead of latents")
     threads: int | None = Field(None, ge=1, description="CPU threads of torch; default: leave as they are")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where to compute")
     dtype: Literal["auto", "bfloat16", "float32"] = Field(
@@ -117,6 +121,7 @@ def _file(options: FileConfig) -> Planner:
 
 def _embedded(options: EmbeddedConfig) -> Planner:
     from planner.embedded import EmbeddedPlanner
+    from planner.latents import Handover
     from planner.shipped import WIDE, ShippedPlanner, shipped_folder
 
     def load(folder: Path | None) -> EmbeddedPlanner:
@@ -128,6 +133,7 @@ def _embedded(options: EmbeddedConfig) -> Planner:
             threads=options.threads,
             device=options.device,
             dtype=options.dtype,
+            handover=Handover(stop_at=options.stop_at, tap=options.tap),
         )
 
     if options.weights is not None:

@@ -6,6 +6,7 @@ given a small number of steps waste the last one.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -27,16 +28,20 @@ def noise(shape: tuple[int, ...], samples: int, seed: int) -> NDArray[np.float32
     return np.stack(draws)
 
 
-def integrate(predict: Callable[[Tensor, float], Tensor], start: Tensor, levels: NDArray[np.float64]) -> Tensor:
-    """Follow the straight paths from noise `start` to data.
+def integrate(
+    predict: Callable[[Tensor, float], Tensor], start: Tensor, levels: NDArray[np.float64], stop: float = 0.0
+) -> Tensor:
+    """Follow the straight paths from noise `start` to data, or as far as the noise level `stop`.
 
     Args:
         predict: (x_t, t) -> estimate of the clean x_0.
         start: noise.
-        levels: decreasing noise levels, the first 1; the last step goes to 0.
+        levels: decreasing noise levels, the first 1; the last step goes to `stop`, levels at or below it fall away.
+        stop: 0 for data; at 1 nothing happens.
     """
     x = start
-    for here, there in zip(levels, [*levels[1:], 0.0], strict=True):
+    passed = [*levels[levels > stop], stop]
+    for here, there in itertools.pairwise(passed):
         clean = predict(x, float(here))
         x = clean + (x - clean) * (float(there) / float(here))
     return x
