@@ -111,6 +111,7 @@ def copy_of(plan: VideoPlan, *, camera: str | None = None, still: bool = False) 
         latents=None if still else plan.latents,
         flow=None if still else plan.flow,
         readout=None if still else plan.readout,
+        actions=plan.actions,
         seed=plan.seed,
         provenance=plan.provenance,
     )

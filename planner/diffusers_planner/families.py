@@ -34,7 +34,7 @@ class Family:
         guidance_argument: argument of the call that takes the guidance, or None.
         fps: frames per second of the videos it was trained on, or None when unknown.
         fps_argument: argument of the call that takes them, or None.
-        image: how the first frame is given: as one argument, or as conditions with frame indices.
+        image: how the first frame is given: as one argument, as conditions with frame indices, or as a one-frame video.
         image_argument: name of that argument.
         goal_argument: argument that takes a last frame, 'conditions', or None.
         needs_goal: it only fills in between a first and a last frame.
@@ -57,7 +57,7 @@ class Family:
     negative_prompt: str = PLAIN_NEGATIVE
     guidance_argument: str | None = "guidance_scale"
     fps_argument: str | None = None
-    image: Literal["argument", "conditions"] = "argument"
+    image: Literal["argument", "conditions", "video"] = "argument"
     image_argument: str = "image"
     goal_argument: str | None = None
     needs_goal: bool = False
@@ -144,6 +144,14 @@ COSMOS2 = Family(
     fps_argument="fps",
     caches_prompt=False,  # its guardrail reads the sentence inside the call
 )
+COSMOS25 = replace(
+    COSMOS2,
+    name="cosmos25-predict",
+    pipeline="Cosmos2_5_PredictBasePipeline",
+    steps=36,
+    fps_argument=None,
+    image="video",
+)
 HUNYUAN = Family(
     name="hunyuan-i2v",
     pipeline="HunyuanVideoImageToVideoPipeline",
@@ -170,6 +178,7 @@ FAMILIES: tuple[Family, ...] = (
     COGVIDEOX,
     COGVIDEOX_15,
     COSMOS2,
+    COSMOS25,
     HUNYUAN,
 )
 # Publishers store these under the class that makes video from text alone; the same weights take an image.

@@ -17,7 +17,7 @@ from typing import Any
 
 from cascade.contracts.errors import ConfigError, WeightsError, did_you_mean
 from planner.compute import choose_device, fast_bfloat16
-from planner.diffusers_planner.families import COSMOS2, Family, find_family
+from planner.diffusers_planner.families import COSMOS2, COSMOS25, Family, find_family
 from planner.diffusers_planner.memory import explain_memory
 from planner.diffusers_planner.options import DiffusersConfig, LoraConfig
 from planner.diffusers_planner.quantising import check_quantising, quantisation, store_in_float8
@@ -135,7 +135,7 @@ def _transformer_config(folder: Path, index: Mapping[str, Any]) -> Mapping[str, 
 def _from_pretrained(folder: Path, family: Family, options: DiffusersConfig) -> Any:
     pipeline_class = _pipeline_class(family.pipeline)
     components: dict[str, Any] = quantisation(options, _read_index(folder))
-    if family is COSMOS2:
+    if family in (COSMOS2, COSMOS25):
         components["safety_checker"] = _safety_checker(options.safety_checker)
         _check_torchvision(_transformer_config(folder, {"transformer": None}))
     try:
@@ -219,7 +219,8 @@ def _check_call(pipe: Any, family: Family, call: Mapping[str, Any]) -> None:
     own |= {"height", "width"} if family.takes_size else set()
     own |= {"negative_prompt"} if family.takes_negative else set()
     named: Iterable[str | None] = (
-        "conditions" if family.image == "conditions" else family.image_argument,
+        family.image_argument if family.image == "argument" else family.image,
+        "num_latent_conditional_frames" if family.image == "video" else None,
         family.guidance_argument,
         family.fps_argument,
         None if family.goal_argument == "conditions" else family.goal_argument,

@@ -230,6 +230,9 @@ class DiffusersPlanner:
             where = [0, self._count - 1]
             conditions = [LTXVideoCondition(image=i, frame_index=k) for i, k in zip(images, where, strict=False)]
             return {"conditions": conditions}
+        if family.image == "video":
+            # A video of one frame is what the pipeline makes of an image, for which it would want torchvision.
+            return {"video": [images[0]], "num_latent_conditional_frames": 1}
         goal = {family.goal_argument: images[1]} if len(images) > 1 and family.goal_argument else {}
         return {family.image_argument: images[0], **goal}
 

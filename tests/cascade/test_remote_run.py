@@ -55,6 +55,7 @@ def episode(url: str) -> tuple[Any, ArmMode]:
     try:
         with build_plugin("rig", config.plugin, config.options) as rig:
             result = run_episode(rig, stages, instruction="go up", task="reach", seed=3)
+            rig.clock.tick()  # a stop counts from the next control period on
             return result, rig.arm.read().mode
     finally:
         stages.close()

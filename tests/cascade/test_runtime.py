@@ -330,6 +330,7 @@ def test_a_stop_request_from_another_thread_ends_the_episode_with_the_arm_holdin
         assert result.steps == rig.monitor.horizon
     else:
         assert result.exit_code == 130
+        rig.clock.tick()  # a stop counts from the next control period on
         assert rig.arm.read().mode == "hold"
     assert events.rows[-1]["kind"] == "outcome"
 

@@ -23,6 +23,7 @@ FAMILIES = {
     "cogvideox-i2v": 8.0,
     "cogvideox15-i2v": 16.0,
     "cosmos2-v2w": 16.0,
+    "cosmos25-predict": 16.0,
     "hunyuan-i2v": 24.0,
     "skyreels": None,
 }

@@ -1,4 +1,5 @@
 import threading
+import time
 from datetime import UTC, datetime
 
 import numpy as np
@@ -32,8 +33,10 @@ def test_a_reader_never_sees_a_torn_image():
     thread = threading.Thread(target=writer)
     thread.start()
     try:
-        seen = 0
-        for _ in range(3000):
+        seen = looks = 0
+        until = time.monotonic() + 60.0  # the writer may have to wait for its turn
+        while (looks < 3000 or seen <= 10) and time.monotonic() < until:
+            looks += 1
             frame = reader.newest()
             if frame is None:
                 continue
