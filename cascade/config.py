@@ -33,26 +33,69 @@ class StageConfig(_Strict):
     options: dict[str, Any] = Field(default_factory=dict, description="Options of the plug-in.")
 
 
+class ScorerConfig(StageConfig):
+    """A scorer by name, with its options and its say."""
+
+    weight: float = Field(1.0, gt=0, description="Its say among the scorers.")
+
+
+class SearchConfig(_Strict):
+    """Tree search over sub-goals: keep the first frames of the best plans, imagine on from there."""
+
+    levels: int = Field(default=2, ge=2, le=8, description="How often it is imagined; each but the last is cut short.")
+    keep_frames: int = Field(default=8, ge=1, description="Frames of a plan after which it is imagined anew.")
+    beam: int = Field(default=2, ge=1, description="Plans that are carried on at each level.")
+
+
+class SamplingConfig(_Strict):
+    """How many plans are imagined at once, and how one is chosen."""
+
+    samples: int = Field(default=1, ge=1, le=64, description="Plans imagined at once, in one batch.")
+    scorers: tuple[ScorerConfig, ...] = Field(default=(), description="What they are ranked by.")
+    avoid_m: float = Field(
+        default=0.02, ge=0.0, description="Plans this near to one that failed come last; 0: failures are forgotten [m]."
+    )
+    search: SearchConfig | None = Field(default=None, description="Tree search instead of plain samples.")
+
+    @model_validator(mode="after")
+    def _can_choose(self) -> SamplingConfig:
+        if self.samples > 1 and not self.scorers:
+            raise ValueError("samples above 1 need at least one scorer to choose by")
+        if self.search is not None and self.samples < 2:
+            raise ValueError("a search needs samples of 2 or more")
+        return self
+
+
 class Mode(StrEnum):
     """How a plan is executed."""
 
     OPEN_LOOP = "open_loop"  # the whole plan, then look again
     RECEDING = "receding"  # the first targets of the plan, then plan again
+    ASYNC = "async"  # plan k + 1 while k runs, blend at the seam
 
 
 class ExecutionConfig(_Strict):
     """How plans become motion."""
 
     mode: Mode = Field(
-        default=Mode.OPEN_LOOP, description="open_loop: the whole plan; receding: its first targets only."
+        default=Mode.OPEN_LOOP,
+        description="open_loop: the whole plan; receding: its first targets only; async: the next plan meanwhile.",
     )
     replans: int = Field(
         default=1, ge=0, le=50, description="New plans after one that ended without success, the arm back at its start."
     )
     receding_targets: int = Field(
-        default=4, ge=1, description="Targets executed before planning again (mode receding)."
+        default=4, ge=1, description="Targets executed before the next plan takes over (modes receding and async)."
     )
-    receding_plans: int = Field(default=8, ge=1, description="Most plans of an episode (mode receding).")
+    receding_plans: int = Field(default=8, ge=1, description="Most plans of an episode (modes receding and async).")
+    blend_targets: int = Field(
+        default=3, ge=0, description="Targets of a new plan that are drawn towards the old one (mode async)."
+    )
+    latency_s: float | None = Field(
+        default=None,
+        ge=0.0,
+        description="Time a plan takes in a simulated world that waits for compute (mode async); None: no time [s].",
+    )
     lift_m: float = Field(
         default=0.1, ge=0.0, le=0.5, description="Way up, gripper open, before going back to the start [m]."
     )
@@ -89,6 +132,7 @@ class RecipeConfig(_Strict):
     planner: StageConfig
     extractor: StageConfig
     reader: StageConfig | None = Field(None, description="Extractor plug-in that reads poses and gripper in the plan.")
+    sampling: SamplingConfig = Field(default_factory=SamplingConfig)
     execution: ExecutionConfig = Field(default_factory=ExecutionConfig)
     gate: GateConfig = Field(default_factory=GateConfig)
 
@@ -255,6 +299,9 @@ def resolved(run: RunConfig) -> dict[str, Any]:
         node = values["rig"] if key == "rig" else values["recipe"][key]
         model = plugin_options(group, name, node["options"], where=f"{key}.options")
         node["options"] = model.model_dump(mode="json")
+    for scorer in values["recipe"]["sampling"]["scorers"]:
+        model = plugin_options("scorer", scorer["name"], scorer["options"], where=f"scorer {scorer['name']!r}")
+        scorer["options"] = model.model_dump(mode="json")
     return values
 
 

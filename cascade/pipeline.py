@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from cascade.config import RecipeConfig
 from cascade.contracts.errors import IncompatibleError, PluginError
 from cascade.contracts.hardware import HardwareRig
-from cascade.contracts.interfaces import ActionExtractor, Needs, Planner, PlanReader, Rig
+from cascade.contracts.interfaces import ActionExtractor, Needs, Planner, PlanReader, Rig, Scorer
 from cascade.plugins import build_plugin
 
 
@@ -21,11 +21,13 @@ class Stages:
     planner: Planner
     extractor: ActionExtractor
     reader: PlanReader | None = None
+    scorers: tuple[Scorer, ...] = ()
 
     def close(self) -> None:
         """Let go of what stages hold (such as the oracle's own rig)."""
-        with closing(self.planner), closing(self.extractor), closing(self.reader):
-            pass
+        with closing(self.planner), closing(self.extractor), closing(self.reader), ExitStack() as stack:
+            for scorer in self.scorers:
+                stack.enter_context(closing(scorer))
 
 
 @contextmanager
@@ -40,7 +42,7 @@ def closing(stage: object) -> Iterator[None]:
 
 
 def build_stages(recipe: RecipeConfig) -> Stages:
-    """Build planner, extractor and reader of a recipe; weights are loaded here.
+    """Build planner, extractor, reader and scorers of a recipe; weights are loaded here.
 
     Raises:
         PluginError: a plug-in is unknown or broken, or the reader reads nothing.
@@ -58,7 +60,8 @@ def build_stages(recipe: RecipeConfig) -> Stages:
                 f"reader {recipe.reader.name!r}: expected an extractor that can read(plan, observation).",
                 "Name another reader in the recipe, or none.",
             )
-    return Stages(recipe, planner, extractor, reader)
+    scorers = tuple(build_plugin("scorer", scorer.name, scorer.options) for scorer in recipe.sampling.scorers)
+    return Stages(recipe, planner, extractor, reader, scorers)
 
 
 def check_compatible(rig: Rig, stages: Stages) -> None:
@@ -73,6 +76,7 @@ def check_compatible(rig: Rig, stages: Stages) -> None:
     reader: object = stages.reader
     if recipe.reader is not None and isinstance(reader, ActionExtractor):
         named.append((f"reader {recipe.reader.name!r}", reader.needs))
+    named += [(f"scorer {scorer.measure.name!r}", scorer.needs) for scorer in stages.scorers]
     for stage, needs in named:
         check_needs(stage, needs, rig)
     here, there = stages.extractor.produces, rig.arm.spec.accepts

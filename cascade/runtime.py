@@ -14,6 +14,7 @@ from time import perf_counter
 import numpy as np
 from numpy.typing import NDArray
 
+from cascade.best_of import choose
 from cascade.config import ExecutionConfig, Mode
 from cascade.consent import Confirm, Kind
 from cascade.contracts.errors import (
@@ -34,6 +35,8 @@ from cascade.outcome import EpisodeResult, refusal
 from cascade.permission import REFUSED, Permission, fault_of, note_arm_events
 from cascade.pipeline import Stages, build_stages, check_compatible
 from cascade.recovery import return_chunk
+from cascade.scorers.paths import hand_path
+from cascade.search import search
 
 __all__ = ["EpisodeResult", "Stages", "build_stages", "check_compatible", "run_episode"]
 
@@ -111,6 +114,8 @@ class _Episode:
         self._began_s = 0.0
         self._filmed = False
         self._camera = ""  # the one the last plan looks through
+        self._followed: NDArray[np.float64] | None = None  # way of the plan that is being executed
+        self._failed: list[NDArray[np.float64]] = []  # ways of plans that failed in this episode
 
     @property
     def _execution(self) -> ExecutionConfig:
@@ -197,19 +202,8 @@ class _Episode:
         """Make one plan and execute it."""
         observation = self._observe()
         index = self._plans
-        with self._timed("plan", stage="planner", plan=index):
-            plan = self._stages.planner.plan(self._imagined_from or observation, instruction, seed=seed)[0]
-        self._plans += 1
-        for name, ms in dict(plan.provenance.get("ms") or {}).items():
-            self._stage_ms.setdefault(f"plan.{name}", []).append(float(ms))
-        self._check_plan_fits(plan, observation)
+        plan, chunk = self._imagine(observation, instruction, seed)
         self._camera = plan.camera
-        if not plan.decoded and self._needs_pixels():
-            with self._timed("decode", stage="planner", plan=index):
-                _ = plan.frames
-        if self._stages.reader is not None:
-            with self._timed("readout", stage="readout", plan=index):
-                plan.readout = self._stages.reader.read(plan, observation)
         self._recorder.plan(index, plan)
         self._recorder.event("plan", plan=index, plan_id=plan.plan_id, seed=seed)
         settings = self._stages.recipe.gate
@@ -220,15 +214,52 @@ class _Episode:
         self._recorder.event("gate", subject="plan", index=index, **gate_values(report))
         if report.verdict is Verdict.REJECT:
             return _End("rejected", "gate", refusal("plan", report))
-        return self._execute(plan, index, observation)
+        end = self._execute(plan, index, observation, chunk)
+        if end.outcome == "failed" and self._followed is not None:
+            self._failed.append(self._followed)
+        return end
 
-    def _execute(self, plan: VideoPlan, index: int, observation: Observation) -> _End:
-        """Extract and follow chunk after chunk until the plan is exhausted."""
+    def _imagine(self, observation: Observation, instruction: str, seed: int) -> tuple[VideoPlan, ActionChunk | None]:
+        """Return a plan ready to run; and its first chunk where several plans were read to choose from."""
+        index, sampling = self._plans, self._stages.recipe.sampling
+        seen = self._imagined_from or observation
+        with self._timed("plan", stage="planner", plan=index):
+            if sampling.search is not None:
+                plans = search(self._stages, seen, instruction, seed=seed, limits=self._rig.arm.spec.limits)
+            else:
+                plans = self._stages.planner.plan(seen, instruction, seed=seed, samples=sampling.samples)
+        self._plans += 1
+        for name, ms in dict(plans[0].provenance.get("ms") or {}).items():
+            self._stage_ms.setdefault(f"plan.{name}", []).append(float(ms))
+        for plan in plans:
+            self._check_plan_fits(plan, observation)
+        if self._needs_pixels() and not all(plan.decoded for plan in plans):
+            with self._timed("decode", stage="planner", plan=index):
+                _ = [plan.frames for plan in plans]
+        if self._stages.reader is not None:
+            with self._timed("readout", stage="readout", plan=index):
+                for plan in plans:
+                    plan.readout = self._stages.reader.read(plan, observation)
+        if len(plans) == 1:
+            return plans[0], None
+        with self._timed("choose", stage="extract", plan=index):
+            choice = choose(self._stages, plans, observation, self._rig.arm.spec.limits, self._failed)
+        self._recorder.event("choice", plan=index, **choice.values())
+        choice.best.plan.provenance["choice"] = choice.values()
+        return choice.best.plan, choice.first_chunk
+
+    def _execute(self, plan: VideoPlan, index: int, observation: Observation, first: ActionChunk | None = None) -> _End:
+        """Extract and follow chunk after chunk until the plan is exhausted; `first` has been extracted already."""
+        self._followed = None
         receding = self._execution.mode is Mode.RECEDING
         for number in range(MOST_CHUNKS):
             self._check_stop()
-            with self._timed("extract", stage="extract", plan=index, chunk=self._chunks):
-                chunk = self._stages.extractor.extract(plan, observation)
+            chunk, first = first, None
+            if chunk is None:
+                with self._timed("extract", stage="extract", plan=index, chunk=self._chunks):
+                    chunk = self._stages.extractor.extract(plan, observation)
+            if number == 0:
+                self._followed = hand_path(chunk, observation.arm.position_m)
             count = self._execution.receding_targets if receding else None
             end = self._move(chunk, index, observation.arm, first=number == 0, count=count, plan=plan)
             if end is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,12 +89,39 @@ class PlanReader(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Candidate:
+    """One of several plans for the same moment: `chunk` is what was read in it, None where nothing could be."""
+
+    plan: VideoPlan
+    chunk: ActionChunk | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measure:
+    """What a scorer's numbers mean."""
+
+    name: str
+    unit: str
+    higher_is_better: bool
+
+
 @runtime_checkable
 class Scorer(Protocol):
-    """Judges a plan before it runs; higher is better."""
+    """Judges the candidates of one moment before one of them runs."""
 
-    def score(self, plan: VideoPlan, chunk: ActionChunk | None, observation: Observation) -> Mapping[str, float]:
-        """Return named scores."""
+    @property
+    def needs(self) -> Needs:
+        """What it wants of the rig."""
+        ...
+
+    @property
+    def measure(self) -> Measure:
+        """Name, unit and direction of its numbers."""
+        ...
+
+    def score(self, candidates: Sequence[Candidate], observation: Observation) -> Sequence[float | None]:
+        """Return one number per candidate; None where it cannot judge, as of a plan in which nothing moves."""
         ...
 
 
