@@ -18,6 +18,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "extract": ("cascade.cli.stages", "extract", "Only read: turn a plan into an action chunk."),
     "replay": ("cascade.cli.replay", "replay", "Run the plan of an earlier run again."),
     "inspect": ("cascade.cli.inspect", "inspect", "Make the report of a run."),
+    "blame": ("cascade.cli.blame", "blame", "Name the stage of a run that is at fault, with the evidence."),
     "score": ("cascade.cli.score", "score", "Judge a plan or run on three axes, and plan against motion."),
     "eval": ("cascade.cli.evaluate", "evaluate", "Measure a recipe on a suite of tasks."),
     "record": ("cascade.cli.record", "record", "Record demonstrations as a LeRobotDataset v3."),

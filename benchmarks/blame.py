@@ -1,0 +1,298 @@
+"""Whether `cascade blame` names the stage that is at fault: faults of five kinds are injected, on MuJoCo.
+
+    python benchmarks/blame.py --calibrate              # clean runs; writes cascade/blame/limits.json
+    python benchmarks/blame.py --log blame.jsonl        # faulty and clean runs on other layouts; resumable
+    python benchmarks/blame.py --log blame.jsonl --table
+
+Faults: the plan of another layout, or made for another sentence (plan); inverse dynamics scaled or shifted
+(extraction); cameras 3 cm from where they were calibrated (calibration); targets that reach the arm late (tracking); a
+gripper that is stuck (gripper). Rig faults are in no configuration, so that blame cannot read them there. A run that
+succeeds in spite of its fault is counted, not judged. Clean failures have no injected fault: there, the stage is taken
+from an experiment that blame does not see, the same layout with the expert's own video as the plan: if that succeeds,
+the plan was at fault.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.progress import track
+
+from cascade.blame import Stage, blame
+from cascade.blame.limits import Limits
+from cascade.compose import compose
+from cascade.config import RecipeConfig, resolved, to_yaml
+from cascade.contracts import CascadeError, Observation, VideoPlan
+from cascade.contracts.interfaces import Planner
+from cascade.outcome import EpisodeResult
+from cascade.pipeline import Stages, build_stages
+from cascade.plugins import build_plugin
+from cascade.recorder import RunRecorder
+from cascade.runtime import run_episode
+from cascade.statistics import wilson
+from cascade.suites import find_suite
+from cascade.testing.faults import FaultyRig, RigFault
+
+TASKS = find_suite("metaworld-11").tasks
+GRASPS = ("basketball", "shelf-place", "hammer", "assembly")
+CALIBRATION_SEEDS = range(300, 301)
+PRECISE = tuple(task for task in TASKS if task not in ("door-open", "door-close"))
+LAYOUT_OFFSET = 7919
+HALF = 0.5  # a gripper that goes half its way is taken to work: what it holds may have been elsewhere
+
+
+@dataclass(frozen=True)
+class Case:
+    """One kind of fault: the stage it belongs to, how it is made, and the tasks on which it can do harm."""
+
+    name: str
+    stage: Stage
+    overrides: tuple[str, ...] = ()
+    rig: RigFault | None = None
+    other_layout: bool = False
+    other_words: bool = False
+    tasks: tuple[str, ...] = TASKS
+
+
+def _distorted(**values: Any) -> tuple[str, ...]:
+    options = {"extractor": "idm", "options": {"fuse": "pixels"}, **values}
+    return (f"extractor={json.dumps({'name': 'distorted', 'options': options})}",)
+
+
+CASES = (
+    Case("plan of another layout", Stage.PLAN, other_layout=True),
+    Case("plan for another sentence", Stage.PLAN, other_words=True),
+    Case("idm scaled 1.3", Stage.EXTRACTION, _distorted(scale=1.3), tasks=PRECISE),
+    Case("idm scaled 0.7", Stage.EXTRACTION, _distorted(scale=0.7), tasks=PRECISE),
+    Case("idm shifted 4 cm", Stage.EXTRACTION, _distorted(bias_m=[0.04, 0.0, 0.0]), tasks=PRECISE),
+    Case("idm shifted 5 cm up", Stage.EXTRACTION, _distorted(bias_m=[0.0, 0.0, 0.05]), tasks=PRECISE),
+    Case("camera moved 3 cm", Stage.CALIBRATION, rig=RigFault(camera_shift_m=(0.03, 0.0, 0.0)), tasks=PRECISE),
+    Case("camera moved 3 cm down", Stage.CALIBRATION, rig=RigFault(camera_shift_m=(0.0, 0.0, -0.03)), tasks=PRECISE),
+    Case("tracker 0.4 s late", Stage.TRACKING, rig=RigFault(lag_steps=32), tasks=PRECISE),
+    Case("gripper stuck open", Stage.GRIPPER, rig=RigFault(gripper=1.0), tasks=GRASPS),
+    Case("gripper stuck closed", Stage.GRIPPER, rig=RigFault(gripper=0.0), tasks=GRASPS),
+)
+CLEAN = Case("no fault", Stage.NONE)
+HEALTHY = (CLEAN, CASES[0], CASES[1])  # plans may be wrong; what reads and follows them is not
+
+
+class OtherWords:
+    """A planner that is told another sentence than the run's (a Planner)."""
+
+    def __init__(self, planner: Planner, words: str) -> None:
+        self._planner, self._words = planner, words
+
+    @property
+    def needs(self) -> Any:
+        """As the planner."""
+        return self._planner.needs
+
+    def plan(self, observation: Observation, instruction: str, **options: Any) -> list[VideoPlan]:
+        """Plan for the other sentence."""
+        return self._planner.plan(observation, self._words, **options)
+
+
+def carry_out(case: Case, task: str, seed: int, folder: Path, *, planner: str | None = None) -> EpisodeResult:
+    """Run one episode with a fault, leaving a run folder that says nothing of it."""
+    words = task.replace("-", " ")
+    run, _ = compose(
+        instruction=words,
+        task=task,
+        seed=seed,
+        rig="sim",
+        recipe="unipi",
+        planner=planner,
+        overrides=("execution.replans=0", "rig.options.arm_process=false", *case.overrides),
+    )
+    rig = build_plugin("rig", run.rig.plugin, run.rig.options)
+    stages = _stages(run.recipe)
+    if case.other_words:
+        other = TASKS[(TASKS.index(task) + 4) % len(TASKS)]
+        stages = replace(stages, planner=OtherWords(stages.planner, other.replace("-", " ")))
+    with rig:
+        faulty = FaultyRig(rig, case.rig) if case.rig is not None else rig
+        facts = {
+            "instruction": words,
+            "task": task,
+            "seed": seed,
+            "recipe": "unipi",
+            "planner": run.recipe.planner.name,
+        }
+        recorder = RunRecorder(
+            folder,
+            facts=facts | {"rig_description": dict(rig.describe())},
+            config=to_yaml(resolved(run)),
+            control_hz=rig.arm.spec.control_hz,
+            video_every=2,
+        )
+        layout = seed + LAYOUT_OFFSET if case.other_layout else None
+        result = run_episode(
+            faulty, stages, instruction=words, task=task, seed=seed, recorder=recorder, plan_layout=layout
+        )
+        recorder.finish(
+            outcome=result.outcome, verdict=result.verdict, failure_stage=result.failure_stage, success=result.success
+        )
+    return result
+
+
+_BUILT: dict[str, Stages] = {}
+
+
+def _stages(recipe: RecipeConfig) -> Stages:
+    """Build the stages of a recipe once."""
+    key = recipe.model_dump_json()
+    if key not in _BUILT:
+        _BUILT[key] = build_stages(recipe)
+    return _BUILT[key]
+
+
+def episode(case: Case, task: str, seed: int, *, successes: bool = True) -> dict[str, Any]:
+    """Run, judge and forget; returns one row. `successes`: whether clean ones are judged too, for false alarms."""
+    folder = Path(tempfile.mkdtemp(prefix="blame-"))
+    try:
+        result = carry_out(case, task, seed, folder)
+        row: dict[str, Any] = {"case": case.name, "truth": case.stage.value, "task": task, "seed": seed}
+        row |= {"outcome": result.outcome, "failure_stage": result.failure_stage}
+        if case.name == CLEAN.name and result.outcome not in ("success", "error"):
+            row["truth"] = _experiment(task, seed)
+        if result.outcome == "success" and (case.name != CLEAN.name or not successes):
+            return row
+        verdict = blame(folder, second=False, keep=False)
+        row |= {"named": verdict.stage.value, "suspects": [s.value for s in verdict.suspects]}
+        row["checks"] = {c.name: c.value for c in verdict.checks}
+        row["missing"] = dict(verdict.missing)
+        return row
+    finally:
+        shutil.rmtree(folder)
+
+
+def _experiment(task: str, seed: int) -> str:
+    """The stage at fault in a clean failure: does the same extractor solve the layout with a perfect plan?"""
+    folder = Path(tempfile.mkdtemp(prefix="blame-"))
+    try:
+        result = carry_out(CLEAN, task, seed, folder, planner="oracle")
+        return (Stage.PLAN if result.success else Stage.EXTRACTION).value
+    except CascadeError:
+        return Stage.UNKNOWN.value
+    finally:
+        shutil.rmtree(folder)
+
+
+def wanted(per_case: int, clean: int, first_seed: int) -> Iterator[tuple[Case, str, int]]:
+    """Cases, tasks and layouts in an order that has something of everything early."""
+    for number in range(max(per_case, clean)):
+        for index, case in enumerate(CASES):
+            if number < per_case:
+                task = case.tasks[(number + 3 * index) % len(case.tasks)]
+                yield case, task, first_seed + number
+        if number < clean:
+            yield CLEAN, TASKS[number % len(TASKS)], first_seed + 1000 + number
+
+
+def calibrate(target: Path, made: str, quantile: float, slack: float) -> None:
+    """Measure runs whose rig and extractor are healthy, on good and on bad plans, and write their limits."""
+    values: dict[str, list[float]] = {}
+    runs = 0
+    for seed in track(CALIBRATION_SEEDS, description="clean runs"):
+        for case, task in product(HEALTHY, TASKS):
+            row = episode(case, task, seed)
+            if "checks" not in row:
+                continue
+            runs += 1
+            for name, value in row["checks"].items():
+                if value is not None:
+                    values.setdefault(name, []).append(float(value))
+    top = {name: float(np.quantile(found, quantile)) * slack for name, found in values.items()}
+    limits = Limits(
+        reprojection_px=max(top["scene points lie off by"], 1e-3),
+        tracking_m=max(top["the same commands replayed end elsewhere by"], 2e-3),
+        delay_s=max(top["the hand answers after"], 2 / 80),
+        gripper=max(top.get("the gripper leaves out of its way", 0.0), HALF),
+        extraction_m=top["idm reads the hand in the executed video wrong by"],
+        extraction_share=top["idm reads its way too long or short by"],
+        extraction_path_m=top["idm reads the hand in the executed video wrong by"] * 4,
+        start_m=top["idm reads the plan's first frame wrong by"],
+        runs=runs,
+        quantile=quantile,
+        slack=slack,
+        made=made,
+    )
+    target.write_text(json.dumps(limits.model_dump(), indent=2) + "\n", encoding="utf-8")
+    print(json.dumps(limits.model_dump(), indent=2))
+
+
+def rows_of(log: Path) -> list[dict[str, Any]]:
+    """Rows of a log."""
+    return [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()] if log.is_file() else []
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Return the confusion table and the figures as Markdown."""
+    failed = [row for row in rows if row["outcome"] not in ("success", "error")]
+    faulty = [row for row in failed if row["case"] != CLEAN.name]
+    clean = [row for row in failed if row["case"] == CLEAN.name]
+    names = [s.value for s in (Stage.PLAN, Stage.EXTRACTION, Stage.CALIBRATION, Stage.TRACKING, Stage.GRIPPER)]
+    names += sorted({row["named"] for row in failed} - set(names))
+    lines = [
+        f"| injected | {' | '.join(names)} | right | succeeded all the same |",
+        "|---|" + "--:|" * (len(names) + 2),
+    ]
+    for case in (*CASES, CLEAN):
+        mine = [row for row in failed if row["case"] == case.name]
+        count = Counter(row["named"] for row in mine)
+        right = sum(row["named"] == row["truth"] for row in mine)
+        passed = sum(row["case"] == case.name and row["outcome"] == "success" for row in rows)
+        cells = " | ".join(str(count[name]) if count[name] else "" for name in names)
+        label = f"{case.name} ({case.stage.value})" if case is not CLEAN else "no fault, failed"
+        lines.append(f"| {label} | {cells} | {right} of {len(mine)} | {passed} |")
+    for label, chosen in (("faulty", faulty), ("clean failures", clean), ("both", failed)):
+        right = sum(row["named"] == row["truth"] for row in chosen)
+        if chosen:
+            low, high = wilson(right, len(chosen))
+            text = f"{right} of {len(chosen)} {label} named right: {right / len(chosen):.0%}"
+            lines.append(f"\n{text} (Wilson 95 %: {low:.0%} to {high:.0%}).")
+    false = sum(row["case"] == CLEAN.name and row["outcome"] == "success" and bool(row["suspects"]) for row in rows)
+    done = sum(row["case"] == CLEAN.name and row["outcome"] == "success" for row in rows)
+    lines.append(f"\nIn {false} of {done} clean successes some check was above its limit.")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Calibrate, run or tell."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--calibrate", action="store_true", help="measure clean runs and write the limits")
+    parser.add_argument("--limits", type=Path, default=Path("cascade/blame/limits.json"))
+    parser.add_argument("--made", default="benchmarks/blame.py --calibrate", help="date and commit, for the file")
+    parser.add_argument("--quantile", type=float, default=1.0)
+    parser.add_argument("--slack", type=float, default=1.25)
+    parser.add_argument("--log", type=Path, default=Path("blame.jsonl"), help="one line per episode; resumed")
+    parser.add_argument("--per-case", type=int, default=11, help="episodes of each kind of fault")
+    parser.add_argument("--clean", type=int, default=66, help="episodes without a fault")
+    parser.add_argument("--first-seed", type=int, default=400)
+    parser.add_argument("--table", action="store_true", help="only print the table of a log")
+    args = parser.parse_args()
+    if args.calibrate:
+        calibrate(args.limits, args.made, args.quantile, args.slack)
+        return
+    if not args.table:
+        known = {(row["case"], row["task"], row["seed"]) for row in rows_of(args.log)}
+        todo = [w for w in wanted(args.per_case, args.clean, args.first_seed) if (w[0].name, w[1], w[2]) not in known]
+        with args.log.open("a", encoding="utf-8") as log:
+            for case, task, seed in track(todo, description="episodes"):
+                log.write(json.dumps(episode(case, task, seed)) + "\n")
+                log.flush()
+    print(table(rows_of(args.log)))
+
+
+if __name__ == "__main__":
+    main()

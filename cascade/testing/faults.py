@@ -1,0 +1,291 @@
+"""Known faults to inject, to see whether they are found.
+
+A distorted extractor, moved cameras, a late arm, a gripper that is stuck. The extractor is a plug-in, since what a
+model does wrong belongs to the recipe. The rig's faults are in no configuration, as in the real world: wrap a simulated
+rig in `FaultyRig`.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from cascade.contracts import (
+    ActionChunk,
+    ActionExtractor,
+    ActionSpace,
+    ArmSpec,
+    ArmState,
+    CameraImage,
+    EeReadout,
+    IncompatibleError,
+    Needs,
+    Observation,
+    PlanReader,
+    VideoPlan,
+)
+from cascade.contracts.interfaces import Arm, Camera, Clock, EpisodeMonitor, Rig
+from cascade.contracts.plugin import PluginConfig, PluginSpec
+from cascade.plugins import build_plugin
+
+Floats = NDArray[np.float64]
+
+
+class DistortedConfig(PluginConfig):
+    """Options of the extractor 'distorted'."""
+
+    extractor: str = Field("idm", description="Extractor whose reading is distorted.")
+    options: dict[str, Any] = Field(default_factory=dict, description="Its options.")
+    scale: float = Field(1.0, gt=0, description="Factor on the way of the hand, from where it begins.")
+    bias_m: tuple[float, float, float] = Field((0.0, 0.0, 0.0), description="Added to every position [m].")
+
+
+class DistortedExtractor:
+    """Another extractor whose positions are scaled about where the hand begins, and shifted."""
+
+    def __init__(self, config: DistortedConfig) -> None:
+        self._config = config
+        self._inner: ActionExtractor = build_plugin("extractor", config.extractor, config.options)
+        self._starts: dict[str, Floats] = {}
+
+    @property
+    def needs(self) -> Needs:
+        """Those of the other extractor."""
+        return self._inner.needs
+
+    @property
+    def produces(self) -> ActionSpace:
+        """As the other extractor."""
+        return self._inner.produces
+
+    def read(self, plan: VideoPlan, observation: Observation) -> EeReadout:
+        """Return the other extractor's reading, distorted.
+
+        Raises:
+            IncompatibleError: the other extractor reads no hands.
+        """
+        if not isinstance(self._inner, PlanReader):
+            raise IncompatibleError(f"extractor {self._config.extractor!r}: expected one that reads hands.")
+        reading = self._inner.read(plan, observation)
+        position = np.asarray(reading.position_m)
+        return replace(reading, position_m=self._distort(position, position[0]))
+
+    def extract(self, plan: VideoPlan, observation: Observation) -> ActionChunk:
+        """Return the other extractor's targets, distorted."""
+        chunk = self._inner.extract(plan, observation)
+        start = self._starts.setdefault(plan.plan_id, np.array(observation.arm.position_m))
+        values = np.array(chunk.values)
+        values[:, :3] = self._distort(values[:, :3], start)
+        return replace(chunk, values=values)
+
+    def _distort(self, position_m: Floats, start_m: Floats) -> Floats:
+        bias = np.array(self._config.bias_m)
+        return np.asarray(start_m + self._config.scale * (position_m - start_m) + bias, dtype=np.float64)
+
+    def close(self) -> None:
+        """Close the other extractor."""
+        close = getattr(self._inner, "close", None)
+        if callable(close):
+            close()
+
+
+DISTORTED: PluginSpec[DistortedExtractor] = PluginSpec(
+    summary="Another extractor, scaled and shifted: a known fault, to see whether it is found.",
+    config=DistortedConfig,
+    build=DistortedExtractor,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RigFault:
+    """What is wrong with a rig.
+
+    Attributes:
+        camera_shift_m: (3,) by which the cameras stand elsewhere than their calibration says, base frame.
+        lag_steps: control periods by which targets reach the arm late.
+        gripper: opening at which the gripper is stuck, None: it works.
+    """
+
+    camera_shift_m: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    lag_steps: int = 0
+    gripper: float | None = None
+
+
+class FaultyRig:
+    """A simulated rig with a fault that it does not know of (a Rig).
+
+    Args:
+        rig: the rig 'sim', entered by the caller.
+        fault: what is wrong.
+    """
+
+    def __init__(self, rig: Rig, fault: RigFault) -> None:
+        self._rig, self._fault = rig, fault
+        self._arm = FaultyArm(rig.arm, fault)
+        self._poses: dict[str, Floats] = {}
+        self._cameras: dict[str, Camera] = {name: _Moved(camera, self) for name, camera in rig.cameras.items()}
+
+    @property
+    def name(self) -> str:
+        """Name of the rig."""
+        return self._rig.name
+
+    @property
+    def arm(self) -> Arm:
+        """The arm, faulty."""
+        return self._arm
+
+    @property
+    def cameras(self) -> Mapping[str, Camera]:
+        """The cameras, which say that they stand where they were calibrated."""
+        return self._cameras
+
+    @property
+    def clock(self) -> Clock:
+        """The rig's clock."""
+        return self._rig.clock
+
+    @property
+    def monitor(self) -> EpisodeMonitor | None:
+        """The rig's judge."""
+        return self._rig.monitor
+
+    @property
+    def provides(self) -> Needs:
+        """As the rig."""
+        return self._rig.provides
+
+    def __enter__(self) -> Self:
+        """Nothing to do: the rig is entered by the caller."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Nothing to do."""
+
+    def reset(self, *, task: str | None, seed: int) -> None:
+        """Reset the rig, note where its cameras should stand, and move them."""
+        self._rig.reset(task=task, seed=seed)
+        self._arm.begin()
+        if not any(self._fault.camera_shift_m):
+            return
+        import mujoco
+
+        world: Any = getattr(self._rig, "world", None)
+        if world is None:
+            raise IncompatibleError("faulty rig: expected the rig 'sim', found another.")
+        model, data = world.model, world.data
+        for name in self._rig.cameras:
+            index = model.cam(name).id
+            built = _BUILT.setdefault((id(model), name), np.array(model.cam_pos[index]))
+            model.cam_pos[index] = built
+            mujoco.mj_camlight(model, data)
+            self._poses[name] = np.array(self._rig.cameras[name].read().T_base_cam)
+            model.cam_pos[index] = built + np.array(self._fault.camera_shift_m)
+        mujoco.mj_camlight(model, data)
+
+    def restore(self) -> None:
+        """Put the cameras back, for whoever uses the rig next."""
+        world: Any = getattr(self._rig, "world", None)
+        for name in self._poses:
+            model = world.model
+            model.cam_pos[model.cam(name).id] = _BUILT[(id(model), name)]
+
+    def observe(self) -> Observation:
+        """Images as the moved cameras see them, with the poses they were calibrated at."""
+        seen = self._rig.observe()
+        return replace(seen, images={name: self.as_calibrated(image, name) for name, image in seen.images.items()})
+
+    def as_calibrated(self, image: CameraImage, name: str) -> CameraImage:
+        """Return an image with the pose its camera was calibrated at."""
+        return replace(image, T_base_cam=self._poses[name]) if name in self._poses else image
+
+    def describe(self) -> Mapping[str, Any]:
+        """As the rig: it knows nothing of the fault."""
+        return self._rig.describe()
+
+
+_BUILT: dict[tuple[int, str], Floats] = {}  # where a model's cameras were built
+
+
+class _Moved:
+    """A camera of a faulty rig."""
+
+    def __init__(self, camera: Camera, rig: FaultyRig) -> None:
+        self._camera, self._rig = camera, rig
+
+    @property
+    def name(self) -> str:
+        """Name of the view."""
+        return self._camera.name
+
+    def __enter__(self) -> Self:
+        """Nothing to do."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Nothing to do."""
+
+    def read(self, *, max_age_s: float = 0.15) -> CameraImage:
+        """What it sees, with the pose it was calibrated at."""
+        return self._rig.as_calibrated(self._camera.read(max_age_s=max_age_s), self.name)
+
+
+class FaultyArm:
+    """An arm whose targets come late, or whose gripper is stuck; it says that it sent what it was told (an Arm)."""
+
+    def __init__(self, arm: Arm, fault: RigFault) -> None:
+        self._arm, self._fault = arm, fault
+        self._late: deque[Floats] = deque()
+
+    @property
+    def spec(self) -> ArmSpec:
+        """As the arm."""
+        return self._arm.spec
+
+    def begin(self) -> None:
+        """An episode begins: forget what is under way."""
+        self._late.clear()
+
+    def __enter__(self) -> Self:
+        """Nothing to do."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Nothing to do."""
+
+    def read(self) -> ArmState:
+        """Measured state now."""
+        return self._arm.read()
+
+    def send(self, target: Floats, gripper: float) -> Floats:
+        """Send a target, or the one of `lag_steps` periods ago; says that it sent this one."""
+        stuck = self._fault.gripper
+        opening = gripper if stuck is None else stuck
+        if not self._fault.lag_steps:
+            return self._arm.send(target, opening)
+        self._late.append(np.array(target))
+        if len(self._late) <= self._fault.lag_steps:
+            here = np.array(target)
+            here[:3] = self._arm.read().position_m
+            self._arm.send(here, opening)
+        else:
+            self._arm.send(self._late.popleft(), opening)
+        return np.array(target)
+
+    def stop(self) -> None:
+        """Hold here."""
+        self._late.clear()
+        self._arm.stop()
