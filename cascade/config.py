@@ -122,6 +122,11 @@ class GateConfig(_Strict):
     max_reach_m: float | None = Field(
         default=None, gt=0.0, description="Farthest target from the arm's base [m]; None: any."
     )
+    calibration: str | None = Field(
+        default=None,
+        description="Folder written by `cascade train gate`, or name of a shipped one: p_exec, limits and tube; None: "
+        "the thresholds above only.",
+    )
 
 
 class RecipeConfig(_Strict):
@@ -180,7 +185,7 @@ def find_config(kind: str, name: str) -> Path:
     """Return the file of a rig or recipe.
 
     Args:
-        kind: 'rigs' or 'recipes'.
+        kind: 'rigs', 'recipes' or 'studies'.
         name: name of a packaged configuration, or a path ending in .yaml.
 
     Raises:
@@ -198,7 +203,7 @@ def find_config(kind: str, name: str) -> Path:
 
 
 def packaged(kind: str) -> dict[str, Path]:
-    """Return name -> file of the configurations that travel with the package (`kind`: 'rigs' or 'recipes')."""
+    """Return name -> file of the configurations that travel with the package (`kind`: 'rigs', 'recipes' or 'studies')."""
     inside = Path(str(files("cascade"))) / "configs"
     # In a checkout the folder lies beside the package; the wheel carries it inside.
     root = inside if inside.is_dir() else inside.parent.parent / "configs"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,9 @@ from cascade.contracts.records import (
     Violation,
 )
 
+if TYPE_CHECKING:
+    from cascade.calibration_gate.calibration import GateCalibration
+
 SAME_PSNR_DB = 99.0  # reported for identical images, whose true value is infinite
 MOVED_SHARE = 0.05  # motion is measured on this share of most changed pixels
 
@@ -43,24 +47,38 @@ def plan_view(rgb: NDArray[np.uint8], transform: ImageTransform) -> NDArray[np.u
     return np.asarray(resized, dtype=np.uint8)
 
 
-def check_plan(plan: VideoPlan, observation: Observation, settings: GateConfig) -> GateReport:
+def check_plan(
+    plan: VideoPlan,
+    observation: Observation,
+    settings: GateConfig,
+    *,
+    reader: object = None,
+    limits: Limits | None = None,
+) -> GateReport:
     """Judge a plan's video before anything moves.
 
     Args:
         plan: decoded here if a check needs its pixels.
         observation: what the cameras see now.
-        settings: thresholds of the recipe.
+        settings: thresholds of the recipe; those of its calibration, if it names one, come on top.
+        reader: who reads the hand in the plan for a calibrated gate: the extractor, or the recipe's reader.
+        limits: of the arm.
 
     Returns:
         PASS or REJECT, without a chunk.
+
+    Raises:
+        IncompatibleError: the calibration is of another planner, extractor or camera.
     """
     measured: list[Violation] = []
     failed: list[Violation] = []
+    calibration = calibration_of(settings)
     if settings.first_frame:
         seen = plan_view(observation.image(plan.camera).rgb, plan.transform)
         value = psnr_db(seen, plan.frames[0])
         text = "The plan begins with another scene than the camera sees."
-        check = Violation(check="first frame", value=value, limit=settings.min_first_frame_psnr_db, unit="dB")
+        least_db = settings.min_first_frame_psnr_db if calibration is None else calibration.first_frame_db
+        check = Violation(check="first frame", value=value, limit=least_db, unit="dB")
         _note(check, value < check.limit, text, measured, failed)
     if settings.motion:
         value, step = motion_levels(plan.frames)
@@ -68,8 +86,28 @@ def check_plan(plan: VideoPlan, observation: Observation, settings: GateConfig) 
             check="motion present", value=value, limit=settings.min_motion_levels, unit="grey levels", step=step
         )
         _note(check, value < check.limit, "Hardly anything moves in the plan.", measured, failed)
+    if calibration is not None and reader is not None:
+        from cascade.plan_judge import judge_plan
+
+        judgement = judge_plan(plan, observation, calibration, reader=reader, limits=limits)
+        plan.provenance["p_exec"] = round(judgement.p_exec, 4)
+        measured += judgement.measured
+        failed += judgement.failed
     verdict = Verdict.REJECT if failed else Verdict.PASS
     return GateReport(verdict=verdict, violations=tuple(failed), measured=tuple(measured))
+
+
+def calibration_of(settings: GateConfig) -> GateCalibration | None:
+    """Return the calibration that the settings name, read once, or None.
+
+    Raises:
+        ConfigError: there is none of that name.
+    """
+    if settings.calibration is None:
+        return None
+    from cascade.calibration_gate.calibration import load_calibration
+
+    return load_calibration(settings.calibration)
 
 
 def psnr_db(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:

@@ -69,14 +69,17 @@ def grey(frames: Frames) -> Frames:
 
 def dense_flow(frames: Frames) -> Flow:
     """Return dense inverse search flow (Kroeger et al., 2016) both ways between consecutive frames."""
+    return Flow(forward_flow(frames), forward_flow(frames[::-1])[::-1])
+
+
+def forward_flow(frames: Frames) -> NDArray[np.float32]:
+    """Return (T-1, H, W, 2) dense inverse search flow from each frame to the next [px]."""
     import cv2
 
     images = grey(check_frames("frames", frames))
     estimator = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     estimator.setFinestScale(0)  # at half resolution, its default, the speed of small objects comes out too low
-    forward = [estimator.calc(a, b, None) for a, b in itertools.pairwise(images)]
-    backward = [estimator.calc(b, a, None) for a, b in itertools.pairwise(images)]
-    return Flow(np.stack(forward).astype(np.float32), np.stack(backward).astype(np.float32))
+    return np.stack([estimator.calc(a, b, None) for a, b in itertools.pairwise(images)]).astype(np.float32)
 
 
 def sample(image: NDArray[np.float32], flow: NDArray[np.float32]) -> NDArray[np.float32]:
