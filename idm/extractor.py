@@ -17,8 +17,8 @@ LOOK_FORWARD = 3  # targets that may be skipped when the hand is already past th
 CONFIDENT_STD_M = 0.02  # spread at which a target is half trusted
 
 
-class PixelReader(Protocol):
-    """Reads the pixels of a plan; `weights` is the digest of those it last read with."""
+class FrameReader(Protocol):
+    """Reads a plan, in its pixels or its latents; `weights` is the digest of those it last read with."""
 
     weights: str | None
 
@@ -40,32 +40,34 @@ class InverseDynamicsExtractor:
     """Follows the hand that the plan shows. Stateful per plan: a new plan_id starts anew.
 
     Args:
-        reader: reads pixels; None where only the planner's own reading counts.
+        reader: reads pixels or latents; None where only the planner's own reading counts.
         rules: when to close, where, and how far to go on.
         how: which reading counts when the planner brought one of its own.
         steps: targets per chunk, or None for the whole plan in one.
-        cameras: the views the weights know, or None when no pixel is read.
+        cameras: the views the weights know, or None when the planner's own reading is all that counts.
+        latent_space: name of the latents that the reader wants of the plan, or None.
     """
 
     def __init__(
         self,
-        reader: PixelReader | None,
+        reader: FrameReader | None,
         *,
         rules: WaypointRules,
         how: Fuse = "variance",
         steps: int | None = None,
         cameras: tuple[str, ...] | None = None,
+        latent_space: str | None = None,
     ) -> None:
         self._reader = reader
         self._rules = rules
         self._how: Fuse = how
         self._steps = steps
-        self._needs = Needs(cameras=cameras)
+        self._needs = Needs(cameras=cameras, latent_space=latent_space)
         self._progress: _Progress | None = None
 
     @property
     def needs(self) -> Needs:
-        """The camera views its weights know."""
+        """The camera views and the latents its weights know."""
         return self._needs
 
     @property

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -13,7 +13,10 @@ from cascade.contracts import PluginConfig
 class ExtractorConfig(PluginConfig):
     """Options of the extractor 'idm'."""
 
-    weights: Path | None = Field(None, description="Folder of weights; the shipped ones when not given.")
+    weights: Path | None = Field(
+        None,
+        description="Folder of weights, or name of shipped ones that read latents; default: those for frames.",
+    )
     fuse: Literal["variance", "pixels", "latents"] = Field(
         "variance", description="Whose reading counts when the planner reads its own plan too."
     )
@@ -64,3 +67,31 @@ class TrainerConfig(PluginConfig):
     bf16: bool | None = Field(None, description="bfloat16 convolutions; where the processor has them when not given.")
     checkpoint_s: float = Field(120.0, gt=0, description="Time between checkpoints.")
     seed: int = Field(0, description="Seed of the split, the weights and the batches.")
+
+
+class PlannerChoice(PluginConfig):
+    """The planner whose latents are learnt to be read."""
+
+    name: str = Field("embedded", description="Registered name, see `cascade plugins planner`.")
+    options: dict[str, Any] = Field(default_factory=dict, description="Its options, such as tap or stop_at.")
+
+
+class LatentTrainerConfig(PluginConfig):
+    """Options of the trainer 'idm-latents'."""
+
+    planner: PlannerChoice = Field(default_factory=PlannerChoice, description="Whose latents are read.")
+    minutes: float = Field(4.0, gt=0, description="Wall-clock training time, making the plans not counted.")
+    steps: int | None = Field(None, ge=1, description="Train this many steps instead, however long they take.")
+    windows: int = Field(4, ge=1, description="Plans made of each episode: one from its start, others from later on.")
+    held_out: float = Field(0.1, gt=0, lt=1, description="Share of the episodes kept for scores and calibration.")
+    limit_episodes: int | None = Field(None, ge=2, description="Read no more demonstrations than this.")
+    batch: int = Field(32, ge=2, description="Plans per step.")
+    learning_rate: float = Field(1.5e-3, gt=0, description="Peak of the schedule.")
+    ema: float = Field(0.995, ge=0, lt=1, description="Decay of the weights' running average, which is what is saved.")
+    noise: float = Field(0.1, ge=0, description="Most noise added to latents, in their standard deviations.")
+    width: int = Field(40, ge=8, description="Channels of the network's maps.")
+    hidden: int = Field(112, ge=16, description="Width of the network's layers over time.")
+    threads: int | None = Field(None, ge=1, description="torch threads; 1 is fastest where the processor is shared.")
+    device: str = Field("cpu", description="torch device.")
+    checkpoint_s: float = Field(60.0, gt=0, description="Time between checkpoints.")
+    seed: int = Field(0, description="Seed of the split, the weights, the plans and the batches.")

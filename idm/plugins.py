@@ -1,17 +1,19 @@
-"""Entry points: the extractor 'idm' and the trainer 'idm'."""
+"""Entry points: the extractor 'idm', the trainers 'idm' and 'idm-latents'."""
 
 from __future__ import annotations
 
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cascade.contracts import PluginSpec
-from idm.options import ExtractorConfig, TrainerConfig
+from idm.options import ExtractorConfig, LatentTrainerConfig, TrainerConfig
 
 if TYPE_CHECKING:
     from idm.extractor import InverseDynamicsExtractor
+    from idm.latent_training import LatentTrainer
     from idm.training import InverseDynamicsTrainer
+    from idm.waypoints import WaypointRules
 
 
 def build_extractor(config: ExtractorConfig) -> InverseDynamicsExtractor:
@@ -29,7 +31,10 @@ def build_extractor(config: ExtractorConfig) -> InverseDynamicsExtractor:
         return InverseDynamicsExtractor(None, rules=rules, how="latents", steps=config.steps, cameras=None)
     from idm.reading import PlanFrameReader
     from idm.shipped import ShippedReader
-    from idm.weights import load_network, shipped_weights, weights_digest
+    from idm.weights import latent_weights, load_network, reads_latents, shipped_weights, weights_digest
+
+    if config.weights is not None and reads_latents(latent_weights(config.weights)):
+        return _latent_extractor(config, latent_weights(config.weights), rules)
 
     def load(folder: Path) -> PlanFrameReader:
         return PlanFrameReader(
@@ -46,6 +51,31 @@ def build_extractor(config: ExtractorConfig) -> InverseDynamicsExtractor:
     return InverseDynamicsExtractor(reader, rules=rules, how=config.fuse, steps=config.steps, cameras=reader.cameras)
 
 
+def _latent_extractor(config: ExtractorConfig, folder: Path, rules: WaypointRules) -> InverseDynamicsExtractor:
+    """Return the extractor around weights that read latents: nothing else of the plan is read, or asked for."""
+    from idm.extractor import InverseDynamicsExtractor
+    from idm.latent_reading import LatentReader
+    from idm.weights import load_latent_network, weights_digest
+
+    net: Any = load_latent_network(folder)
+    reader = LatentReader(net.to(config.device), threads=config.threads, weights=weights_digest(folder))
+    return InverseDynamicsExtractor(
+        reader,
+        rules=rules,
+        how="pixels",  # that is: the reader's own word, not the planner's
+        steps=config.steps,
+        cameras=reader.cameras,
+        latent_space=reader.latent_space,
+    )
+
+
+def build_latent_trainer(config: LatentTrainerConfig) -> LatentTrainer:
+    """Return the trainer; nothing is read before `train`."""
+    from idm.latent_training import LatentTrainer
+
+    return LatentTrainer(config)
+
+
 def build_trainer(config: TrainerConfig) -> InverseDynamicsTrainer:
     """Return the trainer; nothing is read before `train`."""
     from idm.training import InverseDynamicsTrainer
@@ -58,4 +88,9 @@ IDM: PluginSpec[InverseDynamicsExtractor] = PluginSpec(
 )
 TRAINER: PluginSpec[InverseDynamicsTrainer] = PluginSpec(
     "Inverse dynamics on task-agnostic play: pose head, pair head, calibrated spread.", TrainerConfig, build_trainer
+)
+LATENT_TRAINER: PluginSpec[LatentTrainer] = PluginSpec(
+    "Inverse dynamics on a planner's latents or features: its plans, labelled by demonstrations.",
+    LatentTrainerConfig,
+    build_latent_trainer,
 )

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import math
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,27 +21,20 @@ from idm.loss import PairTarget, pair_loss, pose_loss
 from idm.network import InverseDynamicsNet, single_view
 from idm.options import TrainerConfig
 from idm.precision import has_bf16
+from idm.session import (
+    CHECKPOINT,
+    TrainingState,
+    bar,
+    board,
+    fresh_state,
+    move_average,
+    restore_checkpoint,
+    save_checkpoint,
+    schedule,
+)
 from idm.weights import load_network, save_network, weights_digest
 
-CHECKPOINT = "checkpoint.safetensors"
-WARM_UP = 0.02  # share of the time in which the learning rate rises
 LOG_EVERY = 20
-
-
-@dataclass(slots=True)
-class _State:
-    """Everything a checkpoint holds."""
-
-    net: InverseDynamicsNet
-    average: dict[str, Tensor]
-    optimiser: torch.optim.AdamW
-    step: int = 0
-    spent_s: float = 0.0
-    frames_seen: int = 0
-
-    def share(self, budget_s: float, steps: int | None) -> float:
-        """Share of the training done: of the steps where they are counted, else of the time."""
-        return self.spent_s / budget_s if steps is None else self.step / steps
 
 
 class InverseDynamicsTrainer:
@@ -76,7 +66,7 @@ class InverseDynamicsTrainer:
         extra, extra_held = self._extra(np.unique(data.episode[held]), len(views))
         state = self._begin(data, fit, views)
         if resume and (output / CHECKPOINT).is_file():
-            _restore(state, output / CHECKPOINT)
+            restore_checkpoint(state, output / CHECKPOINT)
         self._run(state, data, fit, extra, output)
         return self._finish(state, data, held, extra, extra_held, output, episodes.digest)
 
@@ -92,22 +82,19 @@ class InverseDynamicsTrainer:
         out = np.isin(extra.episode, held_episodes)
         return extra.part(~out), extra.part(out) if out.any() else None
 
-    def _begin(self, data: LabelledFrames, fit: np.ndarray[Any, Any], views: tuple[View, ...]) -> _State:
+    def _begin(
+        self, data: LabelledFrames, fit: np.ndarray[Any, Any], views: tuple[View, ...]
+    ) -> TrainingState[InverseDynamicsNet]:
         config = self._config
         net = _fresh_network(data, fit, views, config.image_size_px)
         if config.init is not None:
             _start_from(net, config.init)
         net = net.to(device=config.device, memory_format=torch.channels_last)
-        decayed = [p for p in net.parameters() if p.ndim > 1]
-        others = [p for p in net.parameters() if p.ndim <= 1]
-        groups = [{"params": decayed, "weight_decay": 0.01}, {"params": others, "weight_decay": 0.0}]
-        optimiser = torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.98))
-        average = {name: value.detach().clone() for name, value in net.state_dict().items()}
-        return _State(net, average, optimiser)
+        return fresh_state(net, config.learning_rate)
 
     def _run(
         self,
-        state: _State,
+        state: TrainingState[InverseDynamicsNet],
         data: LabelledFrames,
         fit: np.ndarray[Any, Any],
         extra: ExtraFrames | None,
@@ -117,23 +104,23 @@ class InverseDynamicsTrainer:
         budget_s = config.minutes * 60
         bf16 = config.bf16 if config.bf16 is not None else has_bf16(config.device)
         last_saved = state.spent_s
-        with _board(output) as board, _bar(budget_s, state.spent_s) as show:
+        with board(output) as log, bar(budget_s, state.spent_s) as show:
             while (share := state.share(budget_s, config.steps)) < 1:
                 begun = time.monotonic()
-                rate = config.learning_rate * _schedule(share)
+                rate = config.learning_rate * schedule(share)
                 losses = self._step(state, data, fit, extra, rate, bf16)
                 state.spent_s += time.monotonic() - begun
                 if state.step % LOG_EVERY == 0:
                     show(state.spent_s, {**losses, "frames/s": state.frames_seen / state.spent_s})
-                    board({**losses, "learning_rate": rate}, state.step)
+                    log({**losses, "learning_rate": rate}, state.step)
                 if state.spent_s - last_saved > config.checkpoint_s:
-                    _save_checkpoint(state, output / CHECKPOINT)
+                    save_checkpoint(state, output / CHECKPOINT)
                     last_saved = state.spent_s
-        _save_checkpoint(state, output / CHECKPOINT)
+        save_checkpoint(state, output / CHECKPOINT)
 
     def _step(
         self,
-        state: _State,
+        state: TrainingState[InverseDynamicsNet],
         data: LabelledFrames,
         fit: np.ndarray[Any, Any],
         extra: ExtraFrames | None,
@@ -160,7 +147,7 @@ class InverseDynamicsTrainer:
         state.optimiser.step()
         state.step += 1
         state.frames_seen += len(images)
-        _average(state, config.ema)
+        move_average(state, config.ema)
         if state.step % LOG_EVERY:
             return {}
         error = (pose.position_m - position).detach().norm(dim=1).mean()
@@ -201,7 +188,7 @@ class InverseDynamicsTrainer:
 
     def _finish(
         self,
-        state: _State,
+        state: TrainingState[InverseDynamicsNet],
         data: LabelledFrames,
         held: np.ndarray[Any, Any],
         extra: ExtraFrames | None,
@@ -288,99 +275,3 @@ def _moved(net: InverseDynamicsNet, position_m: Tensor, shift: Tensor, view: Ten
     """Where the hand would be for its picture to lie `shift` further on, at the same distance."""
     place, depth = net.project(position_m, view)
     return net.unproject(place + shift, depth, view)
-
-
-def _schedule(share: float) -> float:
-    """Learning-rate factor at a share of the time: linear warm-up, then cosine to 1 %."""
-    if share < WARM_UP:
-        return max(share / WARM_UP, 0.02)
-    return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min((share - WARM_UP) / (1 - WARM_UP), 1.0)))
-
-
-@torch.no_grad()
-def _average(state: _State, decay: float) -> None:
-    decay = min(decay, (1 + state.step) / (10 + state.step))
-    current = state.net.state_dict()
-    names = list(state.average)
-    torch._foreach_lerp_([state.average[n] for n in names], [current[n] for n in names], 1 - decay)
-
-
-def _save_checkpoint(state: _State, path: Path) -> None:
-    """Write weights, their average and the optimiser's moments; the old file stays until the new one is complete."""
-    from safetensors.torch import save_file
-
-    tensors = {f"net.{k}": v.cpu().contiguous() for k, v in state.net.state_dict().items()}
-    tensors |= {f"average.{k}": v.cpu().contiguous() for k, v in state.average.items()}
-    for index, moments in state.optimiser.state_dict()["state"].items():
-        tensors |= {f"optimiser.{index}.{k}": v.cpu().contiguous() for k, v in moments.items()}
-    facts = {"step": state.step, "spent_s": state.spent_s, "frames_seen": state.frames_seen}
-    partial = path.with_suffix(".partial")
-    save_file(tensors, str(partial), metadata={"idm": json.dumps(facts)})
-    partial.replace(path)
-
-
-def _restore(state: _State, path: Path) -> None:
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(str(path), framework="pt") as file:
-            facts = json.loads((file.metadata() or {})["idm"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        state.net.load_state_dict({k[4:]: v for k, v in tensors.items() if k.startswith("net.")})
-    except (SafetensorError, OSError, KeyError, ValueError, RuntimeError) as error:
-        raise WeightsError(
-            f"{path}: expected a checkpoint of this network, found another file ({error}).",
-            "Delete it, or train without --resume.",
-        ) from error
-    for name in state.average:
-        state.average[name].copy_(tensors[f"average.{name}"])
-    moments: dict[int, dict[str, Tensor]] = {}
-    for name, value in tensors.items():
-        if name.startswith("optimiser."):
-            _, index, key = name.split(".")
-            moments.setdefault(int(index), {})[key] = value
-    state.optimiser.load_state_dict({**state.optimiser.state_dict(), "state": moments})
-    state.step, state.spent_s, state.frames_seen = facts["step"], facts["spent_s"], facts["frames_seen"]
-
-
-@contextmanager
-def _board(output: Path) -> Iterator[Any]:
-    """Yield a function that logs scalars, to TensorBoard where it is installed."""
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        yield lambda values, step: None
-        return
-    writer = SummaryWriter(str(output / "tensorboard"))
-
-    def log(values: Mapping[str, float], step: int) -> None:
-        for name, value in values.items():
-            writer.add_scalar(f"idm/{name}", value, step)
-
-    try:
-        yield log
-    finally:
-        writer.close()
-
-
-@contextmanager
-def _bar(budget_s: float, spent_s: float) -> Iterator[Any]:
-    """Yield a function that shows progress on stderr: a bar for people, a line every half minute for logs."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    columns = (TextColumn("idm"), BarColumn(), TimeRemainingColumn(), TextColumn("{task.fields[note]}"))
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-        task = bar.add_task("idm", total=budget_s, completed=int(spent_s), note="")
-        said = -1e9
-
-        def show(now_s: float, values: Mapping[str, float]) -> None:
-            nonlocal said
-            note = "  ".join(f"{k} {v:.3g}" for k, v in values.items())
-            bar.update(task, completed=now_s, note=note)
-            if not console.is_terminal and now_s - said > 30:
-                said = now_s
-                console.print(f"idm {now_s / 60:.1f}/{budget_s / 60:.1f} min  {note}", highlight=False)
-
-        yield show

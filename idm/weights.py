@@ -6,11 +6,12 @@ import hashlib
 import json
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from cascade.contracts import ActionSpace, IncompatibleError, SpaceKind, WeightsError
 
 if TYPE_CHECKING:
+    from idm.latent_network import LatentInverseDynamicsNet
     from idm.network import InverseDynamicsNet
 
 CONFIG_FILE = "config.json"
@@ -25,8 +26,45 @@ def shipped_weights() -> tuple[Path, ...]:
     return tuple(sorted(path.parent for path in folder.glob(f"*/{CONFIG_FILE}")))
 
 
+def latent_weights(name: Path) -> Path:
+    """Return the folder of weights named as a path, or by the plain name of shipped ones that read latents."""
+    inside = Path(str(files("idm"))) / "weights" / "latents" / name
+    return inside if len(name.parts) == 1 and not name.exists() and inside.is_dir() else name
+
+
+def reads_latents(folder: Path) -> bool:
+    """Whether weights read latents instead of frames, as far as can be told without loading them."""
+    try:
+        return bool(json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8")).get("reads") == "latents")
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
 def load_network(folder: Path) -> InverseDynamicsNet:
-    """Load a network in float32, ready for inference.
+    """Load a network that reads frames in float32, ready for inference.
+
+    Raises:
+        WeightsError: missing, corrupt, or of another format.
+        IncompatibleError: the network's actions are not end-effector poses in the base frame.
+    """
+    from idm.network import InverseDynamicsNet
+
+    if reads_latents(folder):
+        raise WeightsError(f"{folder}: expected weights that read frames, found some that read latents.")
+    net: InverseDynamicsNet = _load(folder, InverseDynamicsNet)
+    return net
+
+
+def load_latent_network(folder: Path) -> LatentInverseDynamicsNet:
+    """Load a network that reads latents in float32, ready for inference; raises as `load_network`."""
+    from idm.latent_network import LatentInverseDynamicsNet
+
+    net: LatentInverseDynamicsNet = _load(folder, LatentInverseDynamicsNet)
+    return net
+
+
+def _load(folder: Path, kind: Any) -> Any:
+    """Load a network of a class.
 
     Raises:
         WeightsError: missing, corrupt, or of another format.
@@ -43,10 +81,8 @@ def load_network(folder: Path) -> InverseDynamicsNet:
     import torch
     from safetensors import SafetensorError
 
-    from idm.network import InverseDynamicsNet
-
     try:
-        net: InverseDynamicsNet = InverseDynamicsNet.from_pretrained(
+        net = kind.from_pretrained(
             str(folder), torch_dtype=torch.float32, low_cpu_mem_usage=False, local_files_only=True
         )
     except (OSError, ValueError, RuntimeError, TypeError, KeyError, SafetensorError) as error:
@@ -57,7 +93,7 @@ def load_network(folder: Path) -> InverseDynamicsNet:
     return net
 
 
-def save_network(net: InverseDynamicsNet, folder: Path, card: str) -> None:
+def save_network(net: InverseDynamicsNet | LatentInverseDynamicsNet, folder: Path, card: str) -> None:
     """Write bfloat16 weights, configuration, card and checksums."""
     import copy
 

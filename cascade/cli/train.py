@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -17,6 +17,9 @@ Minutes = Annotated[float | None, typer.Option(min=0.01, help="Wall-clock minute
 Settings = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Trainer option: batch=64.")]
 Backend = Annotated[
     str, typer.Option("--backend", metavar="NAME", help="embedded, or diffusers to fine-tune a large video model.")
+]
+Reads = Annotated[
+    Literal["frames", "latents"], typer.Option("--reads", help="What is read: a plan's frames, or a planner's latents.")
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in --output.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
@@ -51,13 +54,15 @@ def idm(
     settings: Settings = None,
     resume: Resume = False,
     as_json: AsJson = False,
+    reads: Reads = "frames",
 ) -> None:
-    """Train the inverse-dynamics model on recorded play.
+    """Train the inverse-dynamics model: on recorded play, or on what a planner makes of recorded demonstrations.
 
     Example:
         cascade train idm data/play -o train/idm --minutes 15
+        cascade train idm data/expert -o train/latents --reads latents --set planner.options.stop_at=0.5
     """
-    _train("idm", datasets, output, minutes, settings or [], resume, as_json)
+    _train("idm" if reads == "frames" else "idm-latents", datasets, output, minutes, settings or [], resume, as_json)
 
 
 def _train(
@@ -99,6 +104,7 @@ def _train(
 
 def _next(name: str, output: Path) -> str:
     stages = {"planner": "planner.options.weights", "idm": "extractor.options.weights"}
+    stages["idm-latents"] = stages["idm"]
     if name in stages:
         return f"Next: cascade eval metaworld-11 --set {stages[name]}={output}"
     return f"Next: {output / 'weights' / 'README.md'} says how to load the weights."
