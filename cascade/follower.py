@@ -31,6 +31,7 @@ class MotionEnd(StrEnum):
     HORIZON = "horizon"  # the episode is over
     STOPPED = "stopped"  # a person asked for a stop
     FAULT = "fault"  # the arm reports a fault or an emergency stop
+    LEFT = "left"  # a newer chunk takes over
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -68,6 +69,7 @@ def follow(
     stop: threading.Event,
     on_step: Callable[[ControlStep], None],
     count: int | None = None,
+    leave: Callable[[int], bool] | None = None,
 ) -> Motion:
     """Visit the targets of a chunk in order and return why it ended.
 
@@ -80,12 +82,15 @@ def follow(
         stop: set by the signal handler; checked before every command.
         on_step: called after each control period, the command being out already.
         count: follow only the first `count` targets (receding horizon).
+        leave: asked before every target but the first, with the number of those visited, whether to end here.
     """
     steps, spec = 0, rig.arm.spec
     speed_m = spec.limits.max_speed_m_s / spec.control_hz  # the farthest in one control step
     patience = max(TIMEOUT_STEPS, round(TIMEOUT_SHARE * spec.limits.max_step_m / speed_m))
     stall_m = min(STALL_M, STALL_SHARE * STALL_STEPS * speed_m)
     for index in range(len(chunk) if count is None else min(count, len(chunk))):
+        if index and leave is not None and leave(index):
+            return Motion(steps, MotionEnd.LEFT)
         began_s = rig.clock.now_s()
         trail = [rig.arm.read().position_m]
         while True:

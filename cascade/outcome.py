@@ -8,6 +8,15 @@ from cascade.contracts.errors import CascadeError, DeviceError
 from cascade.contracts.records import GateReport
 
 
+@dataclass(frozen=True, slots=True)
+class End:
+    """How a plan, or the episode, ended."""
+
+    outcome: str
+    failure_stage: str
+    verdict: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EpisodeResult:
     """How an episode ended.

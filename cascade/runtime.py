@@ -6,22 +6,20 @@ the gate and the follower until the plan is exhausted. Nothing moves before stag
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cascade.best_of import choose
 from cascade.config import ExecutionConfig, Mode
 from cascade.consent import Confirm, Kind
 from cascade.contracts.errors import (
     CascadeError,
     ConfigError,
     DeviceError,
-    IncompatibleError,
     OperatorStop,
     PluginError,
 )
@@ -30,13 +28,14 @@ from cascade.contracts.records import ActionChunk, ArmState, GateReport, Observa
 from cascade.events import NoRecord, Recorder, gate_values
 from cascade.follower import ControlStep, Motion, MotionEnd, follow
 from cascade.gate import check_chunk, check_plan
+from cascade.imagining import Imagined, Timer, imagine
 from cascade.interrupt import StopRequest
-from cascade.outcome import EpisodeResult, refusal
+from cascade.outcome import End, EpisodeResult, refusal
+from cascade.overlapped import overlapped
 from cascade.permission import REFUSED, Permission, fault_of, note_arm_events
 from cascade.pipeline import Stages, build_stages, check_compatible
 from cascade.recovery import return_chunk
 from cascade.scorers.paths import hand_path
-from cascade.search import search
 
 __all__ = ["EpisodeResult", "Stages", "build_stages", "check_compatible", "run_episode"]
 
@@ -79,15 +78,6 @@ def run_episode(
     return episode.run(instruction, task, seed)
 
 
-@dataclass(frozen=True, slots=True)
-class _End:
-    """How a plan, or the episode, ended."""
-
-    outcome: str
-    failure_stage: str
-    verdict: str
-
-
 class _Episode:
     """The state of one episode."""
 
@@ -121,13 +111,26 @@ class _Episode:
     def _execution(self) -> ExecutionConfig:
         return self._stages.recipe.execution
 
+    def note(self, kind: str, **values: Any) -> None:
+        """Put an event into the record."""
+        self._recorder.event(kind, **values)
+
+    def add_time(self, name: str, ms: float, **where: int) -> None:
+        """Note how long a stage took that ran elsewhere."""
+        self._stage_ms.setdefault(name, []).append(ms)
+        self._recorder.event("stage", stage=name, ms=round(ms, 3), **where)
+
+    def extract(self, imagined: Imagined, observation: Observation) -> ActionChunk:
+        """Return the first targets of a plan; may run in another thread."""
+        return imagined.chunk or self._stages.extractor.extract(imagined.plan, observation)
+
     def run(self, instruction: str | None, task: str | None, seed: int) -> EpisodeResult:
         """Run the episode; whatever happens the arm ends holding and the outcome is noted."""
         error: CascadeError | None = None
         try:
             end = self._run(instruction, task, seed)
         except (OperatorStop, KeyboardInterrupt) as caught:
-            end = _End("interrupted", "none", self._stopped(caught))
+            end = End("interrupted", "none", self._stopped(caught))
         except DeviceError as caught:
             error = fault_of(self._rig) or caught
         except CascadeError as caught:
@@ -140,7 +143,7 @@ class _Episode:
         finally:
             self._rig.arm.stop()
         if error is not None:
-            end = _End("error", self._stage, f"Ended by an error: {error.problem}")
+            end = End("error", self._stage, f"Ended by an error: {error.problem}")
         note_arm_events(self._rig, self._recorder)
         monitor = self._rig.monitor
         judged = (monitor.success if end.outcome != "error" else False) if monitor else None
@@ -157,11 +160,11 @@ class _Episode:
             error=error,
         )
 
-    def _run(self, instruction: str | None, task: str | None, seed: int) -> _End:
+    def _run(self, instruction: str | None, task: str | None, seed: int) -> End:
         layout = seed if self._plan_layout is None else self._plan_layout
         self._permission.instruction = instruction or ""
         self._permission.home()
-        with self._timed("reset"):
+        with self.timed("reset"):
             if self._plan_layout is not None:
                 self._rig.reset(task=task, seed=layout)
                 self._imagined_from = self._rig.observe()
@@ -180,83 +183,83 @@ class _Episode:
         )
         for stage, known_seed in told:
             if isinstance(stage, EpisodeAware) and task is not None:
-                with self._timed("begin"):
+                with self.timed("begin"):
                     stage.begin(task=task, seed=known_seed)
         self._began_s = self._rig.clock.now_s()
+        if self._execution.mode is Mode.ASYNC:
+            return overlapped(self, self._rig, self._execution, instruction, seed)
         receding = self._execution.mode is Mode.RECEDING
         attempts = self._execution.receding_plans if receding else 1 + self._execution.replans
         start = self._rig.arm.read()
-        end = _End("failed", "planner", "No plan was made.")
+        end = End("failed", "planner", "No plan was made.")
         for attempt in range(attempts):
             if attempt and not receding:
                 recovered = self._return_to(start)
                 if recovered is not None:
                     return recovered
-            self._check_stop()
+            self.check_stop()
             end = self._attempt(instruction, seed + attempt)
             if end.outcome in ("success", "planned", "interrupted") or end.failure_stage == "timeout":
                 return end
         return end
 
-    def _attempt(self, instruction: str, seed: int) -> _End:
+    def _attempt(self, instruction: str, seed: int) -> End:
         """Make one plan and execute it."""
-        observation = self._observe()
-        index = self._plans
-        plan, chunk = self._imagine(observation, instruction, seed)
+        observation = self.observe()
+        imagined = self.imagine(observation, instruction, seed)
+        index, refused = self.accept(imagined, observation, seed)
+        if refused is not None:
+            return refused
+        end = self._execute(imagined.plan, index, observation, imagined.chunk)
+        whole = self._execution.mode is Mode.OPEN_LOOP
+        if end.outcome == "failed" and whole and self._followed is not None:
+            self._failed.append(self._followed)
+        return end
+
+    def accept(self, imagined: Imagined, observation: Observation, seed: int) -> tuple[int, End | None]:
+        """Record a plan and look at it; returns its number, and how the episode would end if it is refused."""
+        plan, index = imagined.plan, self._plans
+        self._plans += 1
+        for name, ms in imagined.made_ms.items():
+            self._stage_ms.setdefault(f"plan.{name}", []).append(ms)
+        if imagined.choice is not None:
+            self._recorder.event("choice", plan=index, **imagined.choice.values())
         self._camera = plan.camera
         self._recorder.plan(index, plan)
         self._recorder.event("plan", plan=index, plan_id=plan.plan_id, seed=seed)
         settings = self._stages.recipe.gate
         if self._imagined_from is not None:
             settings = settings.model_copy(update={"first_frame": False})  # the control plans for another scene
-        with self._timed("gate_plan", stage="gate", plan=index):
+        with self.timed("gate_plan", stage="gate", plan=index):
             report = check_plan(plan, observation, settings)
         self._recorder.event("gate", subject="plan", index=index, **gate_values(report))
         if report.verdict is Verdict.REJECT:
-            return _End("rejected", "gate", refusal("plan", report))
-        end = self._execute(plan, index, observation, chunk)
-        if end.outcome == "failed" and self._followed is not None:
-            self._failed.append(self._followed)
-        return end
+            return index, End("rejected", "gate", refusal("plan", report))
+        return index, None
 
-    def _imagine(self, observation: Observation, instruction: str, seed: int) -> tuple[VideoPlan, ActionChunk | None]:
-        """Return a plan ready to run; and its first chunk where several plans were read to choose from."""
-        index, sampling = self._plans, self._stages.recipe.sampling
-        seen = self._imagined_from or observation
-        with self._timed("plan", stage="planner", plan=index):
-            if sampling.search is not None:
-                plans = search(self._stages, seen, instruction, seed=seed, limits=self._rig.arm.spec.limits)
-            else:
-                plans = self._stages.planner.plan(seen, instruction, seed=seed, samples=sampling.samples)
-        self._plans += 1
-        for name, ms in dict(plans[0].provenance.get("ms") or {}).items():
-            self._stage_ms.setdefault(f"plan.{name}", []).append(float(ms))
-        for plan in plans:
-            self._check_plan_fits(plan, observation)
-        if self._needs_pixels() and not all(plan.decoded for plan in plans):
-            with self._timed("decode", stage="planner", plan=index):
-                _ = [plan.frames for plan in plans]
-        if self._stages.reader is not None:
-            with self._timed("readout", stage="readout", plan=index):
-                for plan in plans:
-                    plan.readout = self._stages.reader.read(plan, observation)
-        if len(plans) == 1:
-            return plans[0], None
-        with self._timed("choose", stage="extract", plan=index):
-            choice = choose(self._stages, plans, observation, self._rig.arm.spec.limits, self._failed)
-        self._recorder.event("choice", plan=index, **choice.values())
-        choice.best.plan.provenance["choice"] = choice.values()
-        return choice.best.plan, choice.first_chunk
+    def imagine(self, observation: Observation, instruction: str, seed: int, timed: Timer | None = None) -> Imagined:
+        """Return a plan ready to run; with a `timed` of its own it may run in another thread."""
+        return imagine(
+            self._stages,
+            self._imagined_from or observation,
+            observation,
+            instruction,
+            seed=seed,
+            limits=self._rig.arm.spec.limits,
+            timed=timed or (lambda name, stage: self.timed(name, stage=stage, plan=self._plans)),
+            pixels=self._needs_pixels(),
+            failed=self._failed,
+        )
 
-    def _execute(self, plan: VideoPlan, index: int, observation: Observation, first: ActionChunk | None = None) -> _End:
+    def _execute(self, plan: VideoPlan, index: int, observation: Observation, first: ActionChunk | None = None) -> End:
         """Extract and follow chunk after chunk until the plan is exhausted; `first` has been extracted already."""
         self._followed = None
         receding = self._execution.mode is Mode.RECEDING
         for number in range(MOST_CHUNKS):
-            self._check_stop()
+            self.check_stop()
             chunk, first = first, None
             if chunk is None:
-                with self._timed("extract", stage="extract", plan=index, chunk=self._chunks):
+                with self.timed("extract", stage="extract", plan=index, chunk=self._chunks):
                     chunk = self._stages.extractor.extract(plan, observation)
             if number == 0:
                 self._followed = hand_path(chunk, observation.arm.position_m)
@@ -265,8 +268,8 @@ class _Episode:
             if end is not None:
                 return end
             if chunk.final or receding:
-                return self._judge()
-            observation = self._observe()
+                return self.judge()
+            observation = self.observe()
         raise PluginError(
             f"extractor {self._stages.recipe.extractor.name!r}: expected a final chunk, found none in {MOST_CHUNKS}.",
             "Set final=True on the chunk that exhausts the plan.",
@@ -281,29 +284,48 @@ class _Episode:
         first: bool,
         count: int | None = None,
         plan: VideoPlan | None = None,
-    ) -> _End | None:
+    ) -> End | None:
         """Take one chunk through the gate and follow it; None when the plan goes on. No `plan`: the way back."""
+        number, admitted = self.admit(chunk, index, state, first=first, plan=plan)
+        if isinstance(admitted, End):
+            return admitted
+        return self.pursue(admitted, index, number, count=count)
+
+    def admit(
+        self, chunk: ActionChunk, index: int, state: ArmState, *, first: bool, plan: VideoPlan | None
+    ) -> tuple[int, ActionChunk | End]:
+        """Take a chunk through the gate and ask for consent; returns its number, and the chunk that may run."""
         number = self._chunks
         self._chunks += 1
         self._recorder.chunk(number, index, chunk)
         self._recorder.event("chunk", chunk=number, plan=index, targets=len(chunk))
-        with self._timed("gate_chunk", stage="gate", plan=index, chunk=number):
+        with self.timed("gate_chunk", stage="gate", plan=index, chunk=number):
             report = check_chunk(chunk, state, self._rig.arm.spec.limits, self._stages.recipe.gate, first=first)
         self._recorder.event("gate", subject="chunk", index=number, **gate_values(report))
         if report.chunk is None:
-            return _End("rejected", "gate", refusal("chunk", report))
+            return number, End("rejected", "gate", refusal("chunk", report))
         refused = self._ask(report, index, number, plan, first)
-        if refused is not None:
-            return refused
+        return number, report.chunk if refused is None else refused
+
+    def pursue(
+        self,
+        chunk: ActionChunk,
+        index: int,
+        number: int,
+        *,
+        count: int | None = None,
+        leave: Callable[[int], bool] | None = None,
+    ) -> End | None:
+        """Follow a chunk that may run; None when it was visited to its end, or left."""
         self._permission.ready()
-        motion = self._follow(report.chunk, index, number, count)
+        motion = self._follow(chunk, index, number, count, leave)
         note_arm_events(self._rig, self._recorder)
         self._recorder.event("motion", chunk=number, steps=motion.steps, end=motion.end.value)
         if motion.end is MotionEnd.SUCCESS:
-            return self._judge()
+            return self.judge()
         if motion.end is MotionEnd.HORIZON:
             text = f"Not done: the goal was not reached within the episode's {self._steps} control steps."
-            return _End("failed", "timeout", text)
+            return End("failed", "timeout", text)
         if motion.end is MotionEnd.STOPPED:
             raise OperatorStop("Stopped by a person; the arm holds.")
         if motion.end is MotionEnd.FAULT:
@@ -315,22 +337,24 @@ class _Episode:
             return f"{REFUSED}; nothing moved."
         return f"Stopped by a person after {self._steps} control steps; the arm holds."
 
-    def _ask(self, report: GateReport, index: int, number: int, plan: VideoPlan | None, first: bool) -> _End | None:
+    def _ask(self, report: GateReport, index: int, number: int, plan: VideoPlan | None, first: bool) -> End | None:
         """Ask whether a chunk may move the arm; None when it may."""
         if not self._permission.execute:
             count = len(report.chunk) if report.chunk is not None else 0
-            return _End("planned", "none", f"Planned only: the gate let {count} targets through, and nothing moved.")
+            return End("planned", "none", f"Planned only: the gate let {count} targets through, and nothing moved.")
         waited_s = self._permission.chunk(Kind.CHUNK if plan is not None else Kind.RETURN, report, index, number)
         if plan is None or not first or waited_s < LONG_WAIT_S or self._imagined_from is not None:
             return None
-        with self._timed("gate_plan", stage="gate", plan=index):
-            again = check_plan(plan, self._observe(), self._stages.recipe.gate)
+        with self.timed("gate_plan", stage="gate", plan=index):
+            again = check_plan(plan, self.observe(), self._stages.recipe.gate)
         self._recorder.event("gate", subject="plan", index=index, **gate_values(again))
         if again.verdict is Verdict.REJECT:
-            return _End("rejected", "gate", f"The scene changed while the arm waited. {refusal('plan', again)}")
+            return End("rejected", "gate", f"The scene changed while the arm waited. {refusal('plan', again)}")
         return None
 
-    def _follow(self, chunk: ActionChunk, index: int, number: int, count: int | None) -> Motion:
+    def _follow(
+        self, chunk: ActionChunk, index: int, number: int, count: int | None, leave: Callable[[int], bool] | None
+    ) -> Motion:
         def look() -> NDArray[np.uint8]:
             return self._rig.cameras[self._camera].read().rgb
 
@@ -341,32 +365,30 @@ class _Episode:
         if not self._filmed:
             self._filmed = True
             self._recorder.picture(0, self._rig.clock.now_s() - self._began_s, look)
-        with self._timed("motion", stage="motion", plan=index, chunk=number):
+        with self.timed("motion", stage="motion", plan=index, chunk=number):
             self._stop.moving = True
             try:
-                return follow(self._rig, chunk, stop=self._stop, on_step=on_step, count=count)
+                return follow(self._rig, chunk, stop=self._stop, on_step=on_step, count=count, leave=leave)
             finally:
                 self._stop.moving = False
 
-    def _judge(self) -> _End:
-        """How a plan ended that was executed."""
+    def judge(self) -> End:
+        """Say how a plan ended that was executed."""
         monitor = self._rig.monitor
         settle = getattr(monitor, "settle", None)
         if callable(settle):  # a simulated world in real time may be behind
             settle()
         if monitor is None:
-            return _End(
-                "success", "none", f"The plan was executed to its end in {self._steps} steps; nobody judged it."
-            )
+            return End("success", "none", f"The plan was executed to its end in {self._steps} steps; nobody judged it.")
         if monitor.success:
-            return _End("success", "none", f"Done: the goal was reached after {self._steps} control steps.")
+            return End("success", "none", f"Done: the goal was reached after {self._steps} control steps.")
         plans = f"{self._plans} plan{'s' if self._plans > 1 else ''}"
         text = (
             f"Not done: the arm followed {plans} to the end in {self._steps} control steps without reaching the goal."
         )
-        return _End("failed", "motion", text)
+        return End("failed", "motion", text)
 
-    def _return_to(self, start: ArmState) -> _End | None:
+    def _return_to(self, start: ArmState) -> End | None:
         """Open the gripper, lift, and go back near the start pose, so that the next plan sees a clear scene."""
         if not self._steps:
             return None
@@ -374,31 +396,23 @@ class _Episode:
         chunk = return_chunk(state, start, self._rig.arm.spec.limits.max_step_m, self._execution.lift_m)
         return self._move(chunk, self._plans - 1, state, first=True)
 
-    def _observe(self) -> Observation:
-        with self._timed("observe"):
+    def observe(self) -> Observation:
+        """Look, and note how long it took."""
+        with self.timed("observe"):
             return self._rig.observe()
 
     def _needs_pixels(self) -> bool:
         gate = self._stages.recipe.gate
         return gate.first_frame or gate.motion or self._recorder.wants_pixels
 
-    def _check_plan_fits(self, plan: VideoPlan, observation: Observation) -> None:
-        observation.image(plan.camera)
-        wanted = self._stages.extractor.needs.latent_space
-        found = plan.latents.space if plan.latents is not None else None
-        if wanted is not None and wanted != found:
-            raise IncompatibleError(
-                f"extractor {self._stages.recipe.extractor.name!r} reads latents of {wanted!r} and planner "
-                f"{self._stages.recipe.planner.name!r} gives {found or 'none'}.",
-                "Use the planner that the extractor was trained for.",
-            )
-
-    def _check_stop(self) -> None:
+    def check_stop(self) -> None:
+        """Raise OperatorStop when a person has asked for a stop."""
         if self._stop.is_set():
             raise OperatorStop("Stopped by a person; the arm holds.")
 
     @contextmanager
-    def _timed(self, name: str, *, stage: str = "motion", **where: int) -> Iterator[None]:
+    def timed(self, name: str, *, stage: str = "motion", **where: int) -> Iterator[None]:
+        """Time a block and note it."""
         self._stage = stage
         began = perf_counter()
         yield
