@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,8 @@ from cascade.pipeline import Stages, build_stages, check_compatible
 from cascade.plugins import build_plugin
 from cascade.recorder import RunRecorder, new_run_folder
 from cascade.runtime import run_episode
+
+Ask = Callable[[Rig, Consent | None], Confirm | None]
 
 
 def compose(
@@ -74,6 +76,7 @@ def execute(
     listener: Recorder | None = None,
     move: bool = False,
     policy: Policy = Policy.FIRST,
+    ask: Ask | None = None,
 ) -> EpisodeResult:
     """Carry out one run and return how it ended; SIGINT and SIGTERM end it with the arm holding.
 
@@ -84,6 +87,7 @@ def execute(
         listener: also told what happens, such as a display.
         move: whether a real arm may move, after consent; simulated and loopback rigs always do.
         policy: how often consent is asked.
+        ask: who is asked instead of the terminal; of simulated rigs too, unless it returns None.
 
     Raises:
         CascadeError: something is wrong before anything moves. Errors of stages are in the result.
@@ -93,7 +97,7 @@ def execute(
         rig: Rig = build_plugin("rig", run.rig.plugin, run.rig.options)
         hardware = rig.hardware if isinstance(rig, HardwareRig) else None
         if isinstance(rig, HardwareRig) and (move or hardware is None):
-            if hardware is not None:
+            if hardware is not None and ask is None:
                 require_terminal(policy)
             rig.permit_motion()
         stages = build_stages(run.recipe)
@@ -102,7 +106,14 @@ def execute(
                 run = with_task(run, rig)
                 check_compatible(rig, stages)
                 recorder = _recorder(run, rig, runs, command)
-                confirm = _asking(run, rig, hardware, policy, recorder.folder) if move and hardware else None
+                confirm: Confirm | None = None
+                if ask is not None and (move or hardware is None):
+                    speed = float(run.rig.options.get("speed", 1.0))
+                    confirm = ask(
+                        rig, Consent(hardware, rig.arm.spec.limits, policy, speed=speed) if hardware else None
+                    )
+                elif move and hardware:
+                    confirm = _asking(run, rig, hardware, policy, recorder.folder)
                 return _recorded(
                     run, rig, stages, recorder, listener, stop, execute=move or hardware is None, confirm=confirm
                 )

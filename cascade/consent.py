@@ -128,7 +128,7 @@ class Consent:
         table = Table.grid(padding=(0, 2, 0, 0))
         table.add_column(style="dim", no_wrap=True)
         table.add_column(overflow="fold")
-        for name, value in self._rows(proposal):
+        for name, value in self.rows(proposal):
             table.add_row(name, Text(value))
         warning = Text("Everybody out of its reach? Emergency stop in hand? This program is neither.", style="bold")
         return Panel(
@@ -140,7 +140,8 @@ class Consent:
             width=min(WIDTH, (self._console or _stderr()).width),
         )
 
-    def _rows(self, proposal: Proposal) -> list[tuple[str, str]]:
+    def rows(self, proposal: Proposal) -> list[tuple[str, str]]:
+        """Return what a person has to know before the arm moves, as names and words."""
         limits, share = self._limits, f" ({self._speed:.0%} of the rig's cap)" if self._speed < 1 else ""
         rows = [
             ("robot", self._hardware.arm),

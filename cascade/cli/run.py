@@ -29,7 +29,9 @@ def run(
     execute: Annotated[
         bool, typer.Option("--execute", help="Let a real arm move, after consent. Simulated rigs always move.")
     ] = False,
-    confirm: Annotated[str, typer.Option(help="Consent before a real arm moves: each chunk, first, never.")] = "first",
+    confirm: Annotated[
+        str | None, typer.Option(help="Consent before a real arm moves: each chunk, first (usual), never.")
+    ] = None,
     speed: Annotated[float | None, typer.Option(help="Share of a real rig's speed cap, such as 0.1.")] = None,
     config: Annotated[
         Path | None, typer.Option(help="config.yaml of a run folder, instead of the options above.")
@@ -37,6 +39,10 @@ def run(
     runs: Annotated[Path, typer.Option(envvar="CASCADE_RUNS", help="Folder that run folders are made in.")] = Path(
         "runs"
     ),
+    view: Annotated[
+        bool, typer.Option("--view", help="Show plan, camera and gate in a page on this machine meanwhile.")
+    ] = False,
+    view_port: Annotated[int, typer.Option(min=0, max=65535, help="Port of that page; 0: any free one.")] = 0,
     report: Annotated[bool, typer.Option(help="Write report.html into the run folder.")] = True,
     open_: Annotated[bool, typer.Option("--open", help="Open the report in the browser.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
@@ -44,6 +50,8 @@ def run(
     """Imagine the task, read the motion, check it, move the arm; leaves a run folder with a report.
 
     A real arm moves only with --execute, and asks first; without it the run ends where the arm would begin to move.
+    With --view a person approves, rejects and stops in the page instead; a simulated rig asks there when --confirm is
+    given.
 
     Exit code: 0 done, 2 wrong input, 3 something is missing, 4 refused before moving, 5 aborted in motion, 6 finished
     but failed, 130 stopped by a person.
@@ -63,7 +71,7 @@ def run(
     from cascade.config import load_run
 
     overrides = [*(settings or []), *_speed(speed)]
-    policy = _policy(confirm)
+    policy = _policy(confirm or "first")
     if plan is not None:
         planner = planner or "file"
         overrides.insert(0, f"planner.options.path={str(plan.resolve())!r}")
@@ -85,7 +93,14 @@ def run(
             overrides=overrides,
         )
     command = shlex.join(["cascade", *sys.argv[1:]])
-    result = carry_out(chosen, runs=runs, command=command, listener=Narrator(), move=execute, policy=policy)
+    if view:
+        from cascade.cli.watch import watched
+
+        result = watched(
+            chosen, runs=runs, command=command, move=execute, policy=policy, ask=confirm is not None, port=view_port
+        )
+    else:
+        result = carry_out(chosen, runs=runs, command=command, listener=Narrator(), move=execute, policy=policy)
     page = write_report(result) if report or open_ else None
     if open_ and page is not None:
         typer.launch(page.resolve().as_uri())
