@@ -149,8 +149,18 @@ def _calibration(
         return [Check(stage=Stage.CALIBRATION, name=name, value=None, limit=None, unit="px", why=why)]
     detail = {"points": found.points, "moved_m": found.moved_m, "turned_rad": found.turned_rad, "camera": camera}
     words = "" if found.moved_m is None else f"by PnP the camera is {found.moved_m * 100:.1f} cm away"
-    value, limit = found.shift_px, limits.reprojection_px
-    return [Check(stage=Stage.CALIBRATION, name=name, value=value, limit=limit, unit="px", why=words, detail=detail)]
+    return [
+        Check(
+            stage=Stage.CALIBRATION,
+            name=name,
+            value=found.shift_px,
+            limit=limits.reprojection_px,
+            key="reprojection_px",
+            unit="px",
+            why=words,
+            detail=detail,
+        )
+    ]
 
 
 def _motion(record: RunRecord, rebuilt: Rebuilt | None, limits: Limits, missing: dict[str, str]) -> list[Check]:
@@ -172,6 +182,7 @@ def _motion(record: RunRecord, rebuilt: Rebuilt | None, limits: Limits, missing:
             name="the gripper leaves out of its way",
             value=share,
             limit=limits.gripper,
+            key="gripper",
             unit="of 1",
             why=idle or ("" if share is not None else "it was hardly told to open or close"),
         ),
@@ -180,6 +191,7 @@ def _motion(record: RunRecord, rebuilt: Rebuilt | None, limits: Limits, missing:
             name="the same commands replayed end elsewhere by",
             value=off,
             limit=limits.tracking_m,
+            key="tracking_m",
             unit="m",
             why=no_replay,
         ),
@@ -188,6 +200,7 @@ def _motion(record: RunRecord, rebuilt: Rebuilt | None, limits: Limits, missing:
             name="the hand answers after",
             value=delay,
             limit=limits.delay_s,
+            key="delay_s",
             unit="s",
             why=idle or ("" if delay is not None else "the hand hardly moves"),
         ),
@@ -206,6 +219,7 @@ def _extraction(record: RunRecord, chosen: int, found: Readings, film: Film | No
                 name=f"{found.name} reads the executed video wrong by",
                 value=off.value,
                 limit=limits.extraction_path_m,
+                key="extraction_path_m",
                 unit="m",
                 why=off.why,
             )
@@ -220,6 +234,7 @@ def _extraction(record: RunRecord, chosen: int, found: Readings, film: Film | No
             name=f"{found.name} reads the hand in the executed video wrong by",
             value=error,
             limit=limits.extraction_m,
+            key="extraction_m",
             unit="m",
             why=no_film,
             detail={} if error is None or film is None else {"bias_m": _bias(found, film)},
@@ -231,6 +246,7 @@ def _extraction(record: RunRecord, chosen: int, found: Readings, film: Film | No
             name=f"{found.name} reads its way too long or short by",
             value=scale,
             limit=limits.extraction_share,
+            key="extraction_share",
             unit="of 1",
             why=no_film or ("" if scale is not None else "the hand hardly moves"),
         )
@@ -243,6 +259,7 @@ def _extraction(record: RunRecord, chosen: int, found: Readings, film: Film | No
                 name=f"{found.name} reads the plan's first frame wrong by",
                 value=start,
                 limit=limits.start_m,
+                key="start_m",
                 unit="m",
             )
         )

@@ -49,6 +49,7 @@ class Check:
 
     Attributes:
         stage: whose fault it would be.
+        key: name in `Limits` of its limit, empty for what only informs.
         name: what was measured, in words.
         value: the number, None when it cannot be known; larger is worse.
         limit: the largest that clean runs show; None for what only informs.
@@ -58,6 +59,7 @@ class Check:
     """
 
     stage: Stage
+    key: str = ""
     name: str
     value: float | None
     limit: float | None
@@ -74,6 +76,7 @@ class Check:
         """Return it as JSON values."""
         return {
             "stage": self.stage.value,
+            "key": self.key,
             "name": self.name,
             "value": self.value,
             "limit": self.limit,
