@@ -90,6 +90,6 @@ clean: ## Remove the environment, builds and caches; runs/ and data/ stay
 # chromium opens the report in its test; libusb is what the depth camera driver links to.
 .venv/.installed-dev: .venv/.installed
 	.ci/system-packages --optional libusb-1.0-0 chromium
-	$(PIP_INSTALL) --no-build-isolation --editable ".[text,train,diffusers,arms,realsense,remote,dev]"
+	$(PIP_INSTALL) --no-build-isolation --editable ".[text,train,diffusers,arms,franka,realsense,remote,dev]"
 	$(PIP_INSTALL) --no-deps "$(OPENPI_CLIENT)"
 	touch $@

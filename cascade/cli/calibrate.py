@@ -1,4 +1,4 @@
-"""`cascade calibrate`: the board, the lens of a camera, where it is, and how late its images are."""
+"""`cascade calibrate`: the board, the lens of a camera, where it is, how late its images are; a hobby arm's servos."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ import typer
 if TYPE_CHECKING:
     from cascade.contracts import Camera, Rig
 
-app = typer.Typer(help="Print the board; calibrate a lens, a camera's place, its delay.", no_args_is_help=True)
+app = typer.Typer(
+    help="Print the board; calibrate a lens, a camera's place, its delay, the servos of an arm.", no_args_is_help=True
+)
 
 WORD = "move"
 FOLDER = Path("calibration")
@@ -138,6 +140,28 @@ def latency(
     _run("latency", where, views, output, name, settings, as_json, "run as usual: the delay is taken off the stamps")
 
 
+@app.command()
+def servos(
+    port: Annotated[str, typer.Argument(help="Serial port of the arm, such as /dev/ttyACM0.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="File to write.")] = FOLDER / "so101.yaml",
+    settings: Settings = None,
+    as_json: AsJson = False,
+) -> None:
+    """Find zero and range of a hobby arm's servos, while you move its joints by hand.
+
+    Torque goes off: hold the arm. The file is what `calibration` of an SO-100 or SO-101 in a rig names.
+
+    Examples:
+        cascade calibrate servos /dev/ttyACM0 -o calibration/so101.yaml
+
+        cascade calibrate servos /dev/ttyACM0 --set model=so100 --set overwrite=true
+    """
+    from cascade.cli.at_the_arm import TerminalOperator
+
+    told = _build("servos", [f"port={port}", *(settings or [])]).calibrate(TerminalOperator(), output)
+    _tell(told, as_json, "name the file as `calibration` of the arm in the rig: cascade doctor RIG")
+
+
 def _run(
     kind: str,
     where: str | None,
@@ -157,7 +181,7 @@ def _run(
             "Give one of them.",
         )
     own, device_settings = _split(settings or [])
-    calibrator = _build(kind, own)
+    calibrator: Calibrator = _build(kind, own)
     if where is not None:
         device, rig = _device(where, name, device_settings)
         output = output or FOLDER / f"{device.name}.yaml"
@@ -170,12 +194,11 @@ def _run(
     _tell(told, as_json, then)
 
 
-def _build(kind: str, settings: list[str] | None) -> Calibrator:
+def _build(kind: str, settings: list[str] | None) -> Any:
     from cascade.config import Loaded, override
     from cascade.plugins import build_plugin
 
-    built: Calibrator = build_plugin("calibrator", kind, override(Loaded({}), settings or []).values)
-    return built
+    return build_plugin("calibrator", kind, override(Loaded({}), settings or []).values)
 
 
 def _split(settings: list[str]) -> tuple[list[str], list[str]]:

@@ -122,7 +122,7 @@ def load_calibration(path: Path, model: str, joint_names: tuple[str, ...]) -> Se
         DeviceError: there is none.
         DataError: it cannot be read, has a wrong value, or is of another model.
     """
-    remedy = f"Calibrate the arm: cascade calibrate servos --model {model} --out {path}"
+    remedy = f"Calibrate the arm: cascade calibrate servos PORT --set model={model} -o {path}"
     try:
         described = yaml.safe_load(path.read_text(encoding="utf-8"))
         calibration = ServoCalibration.model_validate(described)

@@ -67,3 +67,14 @@ class LatencyConfig(PluginConfig):
     visit: bool = Field(False, description="The arm moves to and fro by itself; else a person moves it.")
     visit_shift_m: float = Field(0.06, gt=0, le=0.2, description="How far the arm moves to and fro [m].")
     speed_m_s: float = Field(0.1, gt=0, le=0.25, description="Speed of moving to and fro [m/s].")
+
+
+class ServosConfig(PluginConfig):
+    """Options of the calibration of an SO-100 or SO-101."""
+
+    port: str = Field(description="Serial port, such as /dev/ttyACM0.")
+    model: Literal["so101", "so100"] = Field("so101", description="Which arm it is.")
+    turned: tuple[str, ...] = Field((), description="Joints that are mounted the other way round.")
+    baud_hz: int = Field(1_000_000, gt=0, description="Speed of the bus.")
+    bus_budget_s: float = Field(0.1, gt=0, le=2.0, description="Silence after which a servo counts as dead [s].")
+    overwrite: bool = Field(False, description="Replace a file that exists.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from cascade.contracts import PluginSpec
-from robot_io.calibration.config import BoardConfig, HandEyeConfig, IntrinsicsConfig, LatencyConfig
+from robot_io.calibration.config import BoardConfig, HandEyeConfig, IntrinsicsConfig, LatencyConfig, ServosConfig
 
 
 def _board(config: BoardConfig) -> Any:
@@ -32,7 +32,14 @@ def _latency(config: LatencyConfig) -> Any:
     return LatencyCalibrator(config)
 
 
+def _servos(config: ServosConfig) -> Any:
+    from robot_io.calibration.servos import ServosCalibrator
+
+    return ServosCalibrator(config)
+
+
 BOARD: PluginSpec[Any] = PluginSpec("The ChArUco board to print", BoardConfig, _board)
 CAMERA: PluginSpec[Any] = PluginSpec("Lens of a camera: focal length, centre, distortion", IntrinsicsConfig, _camera)
 HAND_EYE: PluginSpec[Any] = PluginSpec("Where a camera is, beside the arm or on its hand", HandEyeConfig, _hand_eye)
 LATENCY: PluginSpec[Any] = PluginSpec("Delay between the arm and the camera's stamps", LatencyConfig, _latency)
+SERVOS: PluginSpec[Any] = PluginSpec("Zero and range of an SO-100 or SO-101, moved by hand", ServosConfig, _servos)

@@ -40,9 +40,11 @@ def emulation_of(name: str) -> Emulation:
         return Emulation({"host": "127.0.0.1", "gripper_port": 63352}, lambda: _ur(name))
     if name in ("xarm6", "xarm7"):
         return Emulation({"host": "127.0.0.1", "port": 502}, lambda: _child(name, _serve_xarm, name))
+    if name == "fr3":
+        return Emulation({"host": "127.0.0.1", "realtime": "ignore"}, lambda: _child(name, _serve_franka))
     if name == "so101":
         return Emulation({"port": "/dev/null", "calibration": str(_nominal_calibration())}, _so101)
-    known = ("ur3e", "ur5e", "ur10e", "xarm6", "xarm7", "so101")
+    known = ("ur3e", "ur5e", "ur10e", "xarm6", "xarm7", "fr3", "so101")
     raise ConfigError(f"loopback {name!r}: no emulated controller has that name.", did_you_mean(name, known))
 
 
@@ -149,13 +151,26 @@ def _child(name: str, serve: Callable[..., None], *arguments: str) -> Iterator[M
             child.join()
 
 
+def _own_address() -> str:
+    """Return a loopback address that nobody else has: ports are fixed, so two controllers need two addresses."""
+    # Nothing secret about the number.
+    return f"127.{random.randint(16, 254)}.{random.randint(0, 254)}.{random.randint(2, 254)}"  # noqa: S311
+
+
+def _serve_franka(owner: Connection) -> None:
+    """Emulate a Franka Research 3 until the owner lets go of the pipe, or dies."""
+    from robot_io.loopback.franka import FrankaController
+
+    with FrankaController(_own_address()) as controller:
+        owner.send({"host": controller.address, "realtime": "ignore"})
+        _wait(owner)
+
+
 def _serve_xarm(owner: Connection, model: str) -> None:
     """Emulate an xArm until the owner lets go of the pipe, or dies."""
     from robot_io.loopback.xarm import XArmController
 
-    # Nothing secret about the number: its report ports are fixed, so two of them need two addresses.
-    host = f"127.{random.randint(16, 254)}.{random.randint(0, 254)}.{random.randint(2, 254)}"  # noqa: S311
-    with XArmController(model, host) as controller:
+    with XArmController(model, _own_address()) as controller:
         owner.send({"host": controller.host, "port": controller.port})
         _wait(owner)
 

@@ -93,7 +93,11 @@ class OneArmRig:
         if part.plugin == SCENE_CAMERA:
             return SceneCamera(name, self._look_at_scene)
         where = f"rig.options.cameras.{name}.options"
-        return choose(CAMERAS, part.plugin, {"name": name, **part.options}, where).build()
+        camera = choose(CAMERAS, part.plugin, {"name": name, **part.options}, where).build()
+        bind = getattr(camera, "bind_arm", None)
+        if bind is not None:
+            bind(self._info.model)
+        return camera
 
     @property
     def name(self) -> str:

@@ -36,7 +36,7 @@ DEVICE_FOLDERS = ("cameras", "faults", "franka", "process", "rig", "servos", "ur
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Emulated devices move in real time: where another program had the processor for too long, a test gets another try."""
+    """Emulated devices move in real time: where another program had the processor too long, a test gets another try."""
     here = Path(__file__).parent
     for item in items:
         if here in item.path.parents and item.path.relative_to(here).parts[0] in DEVICE_FOLDERS:

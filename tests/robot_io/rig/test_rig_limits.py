@@ -1,13 +1,16 @@
 """Limits of a rig's file are complete, inside the built-in caps, and free of contradiction; else the key is named."""
 
 from copy import deepcopy
+from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
 from cascade.contracts import ConfigError
 from cascade.plugins import build_plugin, plugin_options
+from robot_io.calibration.files import CameraCalibration, save_calibration
 
 FILE = Path(__file__).parents[3] / "configs" / "rigs" / "ur5e-loopback.yaml"
 REQUIRED = (
@@ -151,3 +154,29 @@ def test_only_a_rig_without_emulation_is_hardware():
     given["arm"]["options"]["host"] = "192.168.1.10"
     hardware = build_plugin("rig", "real", given).hardware
     assert (hardware.arm, hardware.address) == ("ur ur5e", "192.168.1.10")
+
+
+@pytest.mark.parametrize(("owner", "known"), [("ur5e", True), ("xarm7", False)])
+def test_where_a_camera_stands_counts_only_when_it_was_measured_with_this_arm(tmp_path, owner, known):
+    path = save_calibration(
+        tmp_path / "front.yaml",
+        CameraCalibration(
+            serial="SYNTHETIC-0",
+            date=datetime.now(UTC),
+            image_size_px=(320, 240),
+            K=np.array([[300.0, 0, 160], [0, 300, 120], [0, 0, 1]]),
+            T_base_cam=np.eye(4),
+            residual_m=0.001,
+            residual_rad=0.002,
+            arm=owner,
+        ),
+    )
+    given = options()
+    del given["scene"]
+    given["cameras"] = {"front": {"plugin": "synthetic", "options": {"calibration": str(path)}}}
+
+    rig = build_plugin("rig", "real", given)
+
+    assert rig.provides.extrinsics is known
+    problem = rig.cameras["front"].calibration_problem
+    assert known or "expected arm 'ur5e', found one of arm 'xarm7'" in str(problem)
