@@ -53,7 +53,7 @@ def listen(network: nn.Module, path: str, run: Callable[[], object]) -> Tensor:
     heard: list[Tensor] = []
 
     def hook(_module: nn.Module, _inputs: Any, output: Any) -> None:
-        heard.append(_first_tensor(output, path))
+        heard.append(first_tensor(output, path))
         raise _HeardError
 
     handle = find_module(network, path).register_forward_hook(hook)
@@ -76,10 +76,12 @@ def find_module(network: nn.Module, path: str) -> nn.Module:
         raise ConfigError(
             f"tap: {type(network).__name__} has no module {path!r}.", did_you_mean(path, set(modules) - {""})
         )
-    return modules[path]
+    module: nn.Module = modules[path]
+    return module
 
 
-def _first_tensor(output: Any, path: str) -> Tensor:
+def first_tensor(output: Any, path: str) -> Tensor:
+    """Return the (first) tensor that the module at `path` gave; raises ConfigError when there is none."""
     import torch
 
     while isinstance(output, tuple | list) and output:

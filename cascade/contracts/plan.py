@@ -57,7 +57,12 @@ class ImageTransform:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class PlanLatents:
-    """A plan as its generator holds it: `values` (T, C, h, w) float32 in the named latent `space`."""
+    """A plan as its generator holds it: `values` (L, C, h, w) float32 in the named latent `space`.
+
+    L maps cover the plan from its beginning to its end: one per frame, fewer (video models keep one in four or eight),
+    or a single one that holds it all. The name tells weights, what was read of them and at which noise level, so that
+    what is read from one space is never read from another.
+    """
 
     values: NDArray[np.float32]
     space: str

@@ -132,7 +132,7 @@ def _check_extras(plan: VideoPlan) -> None:
         require(found == length - 1, f"flow: expected one field between frames ({length - 1}), found {found}.")
     if plan.latents is not None:
         found = len(plan.latents.values)
-        require(found == length, f"latents: expected one per frame ({length}), found {found}.")
+        require(1 <= found <= length, f"latents: expected 1 to {length}, one per frame at most, found {found}.")
         require(bool(plan.latents.space), "latents: expected the name of their space.")
     if plan.frame_dt_s is not None:
         require(plan.frame_dt_s > 0, f"frame_dt_s: expected a positive time, found {plan.frame_dt_s}.")

@@ -60,6 +60,17 @@ class DiffusersConfig(PluginConfig):
     steps: int | None = Field(None, ge=1, description="denoising steps; default: by family")
     guidance: float | None = Field(None, ge=0, description="classifier-free guidance; default: by family; 1: none")
     negative_prompt: str | None = Field(None, description="what not to show; default: by family")
+    output: Literal["video", "latent"] = Field(
+        "video", description="latent: hand on latents; frames are decoded when somebody looks"
+    )
+    stop_at: float | None = Field(
+        None, ge=0, lt=1, description="noise level at which to stop, 1 noise .. 0 finished; hands on latents"
+    )
+    tap: str | None = Field(
+        None,
+        description="hand on what this module makes, such as transformer.blocks.10, in the pass at `stop_at` (default: "
+        "the first)",
+    )
     prompt_profile: str = Field("robot", description="'plain', 'robot', or a text that contains {instruction}")
     seed: int | None = Field(None, ge=0, description="seed of the noise; default: the run's")
     loras: tuple[LoraConfig, ...] = Field((), description="LoRAs to load, in order")

@@ -72,6 +72,10 @@ class DiffusersPlanner:
             WeightsError: the model is missing or broken.
         """
         check_profile(options.prompt_profile)
+        if options.output == "latent" or options.stop_at is not None or options.tap is not None:
+            from planner.diffusers_planner.latent_planner import LatentDiffusersPlanner
+
+            return LatentDiffusersPlanner(options, load_pipeline(options))
         return cls(options, load_pipeline(options))
 
     @property
@@ -176,7 +180,16 @@ class DiffusersPlanner:
             "quantise": self._options.quantise,
         }
 
-    def _run(self, pictures: list[Image], prompt: str, seed: int, sample: int, ms: dict[str, float]) -> Any:
+    def _run(
+        self,
+        pictures: list[Image],
+        prompt: str,
+        seed: int,
+        sample: int,
+        ms: dict[str, float],
+        perform: Callable[[dict[str, Any]], Any] | None = None,
+    ) -> Any:
+        """Call the pipeline, or let `perform` do it with the arguments of the call; return what comes of it."""
         import torch
 
         pipe, family = self._loaded.pipe, self._loaded.family
@@ -202,7 +215,7 @@ class DiffusersPlanner:
                     **self._options.call,
                 }
                 with self._watching(sample) as more:
-                    video = pipe(**call, **more).frames[0]
+                    video = pipe(**call, **more).frames[0] if perform is None else perform({**call, **more})
                 ms["video"] = _since(began)
         finally:
             pipe.maybe_free_model_hooks()
