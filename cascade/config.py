@@ -20,6 +20,7 @@ from cascade.contracts.errors import ConfigError, did_you_mean
 from cascade.plugins import explain, plugin_options
 
 Model = TypeVar("Model", bound=BaseModel)
+_ONE = {"rigs": "rig", "recipes": "recipe", "studies": "study"}
 
 
 class _Strict(BaseModel):
@@ -127,6 +128,12 @@ class GateConfig(_Strict):
         description="Folder written by `cascade train gate`, or name of a shipped one: p_exec, limits and tube; None: "
         "the thresholds above only.",
     )
+    slowest: float = Field(
+        default=0.5,
+        gt=0.0,
+        le=1.0,
+        description="Share of speed and chunk length for a plan that a calibrated gate only just lets through.",
+    )
 
 
 class RecipeConfig(_Strict):
@@ -198,12 +205,12 @@ def find_config(kind: str, name: str) -> Path:
         return path
     known = packaged(kind)
     if name not in known:
-        raise ConfigError(f"{kind[:-1]} {name!r}: unknown.", did_you_mean(name, known))
+        raise ConfigError(f"{_ONE[kind]} {name!r}: unknown.", did_you_mean(name, known))
     return known[name]
 
 
 def packaged(kind: str) -> dict[str, Path]:
-    """Return name -> file of the configurations that travel with the package (`kind`: 'rigs', 'recipes' or 'studies')."""
+    """Return name -> file of the configurations that travel with the package (`kind`: as for `find_config`)."""
     inside = Path(str(files("cascade"))) / "configs"
     # In a checkout the folder lies beside the package; the wheel carries it inside.
     root = inside if inside.is_dir() else inside.parent.parent / "configs"

@@ -21,6 +21,7 @@ COMMANDS: dict[str, tuple[str, str, str]] = {
     "blame": ("cascade.cli.blame", "blame", "Name the stage of a run that is at fault, with the evidence."),
     "score": ("cascade.cli.score", "score", "Judge a plan or run on three axes, and plan against motion."),
     "eval": ("cascade.cli.evaluate", "evaluate", "Measure a recipe on a suite of tasks."),
+    "study": ("cascade.cli.study", "study", "Compare several ways on the same scenes, with statistics."),
     "record": ("cascade.cli.record", "record", "Record demonstrations as a LeRobotDataset v3."),
     "serve": ("cascade.cli.serve", "serve", "Serve a planner to robots on other machines."),
     "train": ("cascade.cli.train", "app", "Train the weights of a stage from recorded data."),

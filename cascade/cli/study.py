@@ -1,0 +1,104 @@
+"""`cascade study`: several arms over the same scenes, compared no further than the numbers allow."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+
+class Launcher(StrEnum):
+    """Where episodes run."""
+
+    POOL = "pool"
+    RAY = "ray"
+    SLURM = "slurm"
+
+
+def study(
+    study: Annotated[str, typer.Argument(metavar="STUDY", help="Study's YAML file, or the name of a packaged one.")],
+    launcher: Annotated[Launcher, typer.Option(help="Processes of this machine, Ray, or Slurm.")] = Launcher.POOL,
+    launcher_settings: Annotated[
+        list[str] | None, typer.Option("--launcher-set", metavar="KEY=VALUE", help="Such as address=auto for Ray.")
+    ] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="Workers; use 1 where real time is measured.")] = 1,
+    output: Annotated[Path | None, typer.Option("--output", "-o", metavar="DIR", help="Folder of the results.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the study in --output.")] = False,
+    runs: Annotated[Path, typer.Option(envvar="CASCADE_RUNS", help="Where results go without -o.")] = Path("runs"),
+    plots: Annotated[bool, typer.Option("--plots/--no-plots", help="Write SVG plots beside the result.")] = True,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
+) -> None:
+    """Compare arms on shared scenes: planners crossed with extractors, and policies beside them.
+
+    Every episode is a line of episodes.jsonl; an interrupted study goes on with --resume. With --resume a finished one
+    is only evaluated again. The word "better" appears where an exact paired test, adjusted for the number of
+    comparisons, and a bootstrap interval both allow it.
+
+    Examples:
+        cascade study imagination --jobs 2 -o runs/imagination
+
+        cascade study my-study.yaml --launcher ray --jobs 2 -o runs/mine --resume
+    """
+    from rich.console import Console
+
+    from cascade.config import Loaded, override
+    from cascade.contracts.errors import ConfigError
+    from cascade.recorder import new_run_folder
+    from cascade.study.config import load_study
+    from cascade.study.plots import write_plots
+    from cascade.study.session import run_study
+    from cascade.study.table import markdown, show
+
+    chosen = load_study(study)
+    if resume and output is None:
+        raise ConfigError("--resume: expected --output DIR to go on with, found none.", "Add -o DIR.")
+    options = override(Loaded({}), launcher_settings or []).values
+    folder = output or new_run_folder(runs, "study", chosen.name)
+    try:
+        with _progress(chosen.name, len(chosen.jobs())) as on_row:
+            result = run_study(
+                chosen, folder, launcher=launcher.value, options=options, jobs=jobs, resume=resume, on_row=on_row
+            )
+    except KeyboardInterrupt:
+        typer.echo(f"Interrupted. Go on with the same command and: --resume -o {shlex.quote(str(folder))}", err=True)
+        raise typer.Exit(130) from None
+    (folder / "result.md").write_text(markdown(result), encoding="utf-8")
+    show(result, Console(stderr=True))
+    drawn = write_plots(result, folder / "plots") if plots else []
+    typer.echo(json.dumps(result, indent=2) if as_json else str(folder))
+    named = ", ".join(["episodes.jsonl", "result.json", "result.md", *(f"plots/{path.name}" for path in drawn)])
+    typer.echo(f"In {folder}: {named}", err=True)
+
+
+@contextmanager
+def _progress(title: str, total: int) -> Iterator[Callable[[Mapping[str, Any]], None]]:
+    """Show a bar on stderr when it is a terminal, and a line now and then when it is not."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    done = 0
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        bar = progress.add_task(f"study {title}", total=total, note="")
+
+        def on_row(row: Mapping[str, Any]) -> None:
+            nonlocal done
+            done += 1
+            progress.update(bar, advance=1, note=f"last {row['arm']} {row['task']} {row['seed']}")
+            if not console.is_terminal and (done % max(1, total // 10) == 0 or done == total):
+                typer.echo(f"{done} of {total} episodes", err=True)
+
+        yield on_row

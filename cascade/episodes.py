@@ -1,0 +1,142 @@
+"""Episodes in numbers: one row of JSON values each, kept line by line, so that what was interrupted can go on."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from cascade.contracts.errors import ConfigError
+from cascade.contracts.interfaces import Rig
+from cascade.contracts.records import ActionChunk, VideoPlan
+from cascade.events import NoRecord, weights_of
+from cascade.pipeline import Stages
+from cascade.runtime import run_episode
+
+WRONG_LAYOUT = "wrong-layout"
+WRONG_LAYOUT_OFFSET = 1000  # added to an episode's seed: far outside the seeds of any evaluation
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OPENCV_FOR_THREADS_NUM")
+LINES = "episodes.jsonl"
+Row = dict[str, Any]
+
+
+def episode_row(rig: Rig, stages: Stages, *, task: str, seed: int, control: str | None = None) -> Row:
+    """Run one episode on a connected rig and return what is kept of it; errors of stages are part of it.
+
+    Args:
+        rig: simulated, connected.
+        stages: from `build_stages`.
+        task: its name.
+        seed: of the layout and of the plans.
+        control: None, or `WRONG_LAYOUT`: plans are made from the first frame of another layout of the task.
+    """
+    notes = _Notes()
+    layout = seed + WRONG_LAYOUT_OFFSET if control == WRONG_LAYOUT else None
+    result = run_episode(rig, stages, instruction=None, task=task, seed=seed, recorder=notes, plan_layout=layout)
+    return {
+        "task": task,
+        "seed": seed,
+        "success": bool(result.success),
+        "outcome": result.outcome,
+        "failure_stage": result.failure_stage,
+        "verdict": result.verdict,
+        "steps": result.steps,
+        "plans": result.plans,
+        "stage_ms": {stage: [round(ms, 3) for ms in values] for stage, values in result.stage_ms.items()},
+        "plan": notes.facts,
+        "weights": notes.weights,
+        "error": str(result.error) if result.error else None,
+    }
+
+
+def open_log(values: Mapping[str, Any], folder: Path, *, kind: str, resume: bool) -> list[Row]:
+    """Make a folder of rows, or check that it holds the same measurement; return the rows it has.
+
+    Args:
+        values: what is measured, as JSON values; kept as `<kind>.json`.
+        folder: made if need be.
+        kind: 'evaluation' or 'study'.
+        resume: whether a folder that holds something may be continued.
+
+    Raises:
+        ConfigError: the folder holds something else, or cannot be written.
+    """
+    header, lines = folder / f"{kind}.json", folder / LINES
+    try:
+        if not header.exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            header.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+            lines.write_text("", encoding="utf-8")
+            return []
+        found = json.loads(header.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"{folder}: cannot be used for results ({error}).", "Choose another folder with -o."
+        ) from error
+    article = "an" if kind[0] in "aeiou" else "a"
+    if not resume:
+        raise ConfigError(f"{folder}: expected a new folder, found {article} {kind}.", "Add --resume to go on with it.")
+    wanted = json.loads(json.dumps(values))
+    if found != wanted:
+        differs = [key for key, value in wanted.items() if found.get(key) != value]
+        raise ConfigError(
+            f"{folder}: holds another {kind} (different: {', '.join(differs)}).", "Choose another folder with -o."
+        )
+    return read_rows(lines)
+
+
+def read_rows(path: Path) -> list[Row]:
+    """Read finished episodes; a last line cut off by a kill is dropped from the file."""
+    if not path.is_file():
+        return []
+    rows: list[Row] = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            break
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return rows
+
+
+@contextmanager
+def one_thread_each() -> Iterator[None]:
+    """Let child processes start with one thread each; more only get in each other's way."""
+    before = {name: os.environ.get(name) for name in THREAD_VARIABLES}
+    os.environ.update(dict.fromkeys(THREAD_VARIABLES, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def ignore_interrupts() -> None:
+    """Workers finish their episode on Ctrl-C; the parent decides what comes after."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+class _Notes(NoRecord):
+    """Keeps what the result says about plans: facts of the first one, and weights (a Recorder)."""
+
+    def __init__(self) -> None:
+        self.facts: dict[str, Any] = {}
+        self.weights: dict[str, str] = {}
+
+    def plan(self, index: int, plan: VideoPlan) -> None:
+        """Note the scalar facts of its provenance."""
+        if index == 0:
+            scalars = (bool, int, float, str)
+            self.facts = {key: value for key, value in plan.provenance.items() if isinstance(value, scalars)}
+        self.weights |= weights_of(plan.provenance)
+
+    def chunk(self, index: int, plan: int, chunk: ActionChunk) -> None:
+        """Note the weights it was read with."""
+        self.weights |= weights_of(chunk.provenance)
