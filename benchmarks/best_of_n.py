@@ -63,6 +63,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--layouts", type=int, default=5, help="layouts of each task")
     parser.add_argument("--seed", type=int, default=100, help="first layout")
     parser.add_argument("--arms", nargs="*", help=f"of {', '.join(ARMS)}")
+    parser.add_argument("--set", action="append", default=[], dest="settings", help="for every arm, key=value")
     parser.add_argument("--resume", action="store_true", help="go on with what OUTPUT holds")
     parser.add_argument("--table", action="store_true", help="only print the tables of OUTPUT")
     return parser.parse_args()
@@ -75,7 +76,7 @@ def measure(arms: dict[str, tuple[str, tuple[str, ...]]], options: argparse.Name
     if path.exists():
         done = {(row["task"], row["seed"], row["arm"]) for row in map(json.loads, path.read_text().splitlines())}
     suite = find_suite(options.suite)
-    runs = {name: run_of(arm, suite_settings(suite)) for name, arm in arms.items()}
+    runs = {name: run_of(arm, [*suite_settings(suite), *options.settings]) for name, arm in arms.items()}
     stages = {name: build_stages(run.recipe) for name, run in runs.items()}
     (output / "facts.json").write_text(json.dumps(facts(options), indent=2) + "\n")
     first = next(iter(runs.values()))
@@ -126,6 +127,7 @@ def facts(options: argparse.Namespace) -> dict[str, Any]:
     )
     return {
         "suite": options.suite,
+        "settings": options.settings,
         "seeds": [options.seed, options.seed + options.layouts - 1],
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": done.stdout.strip() or "unknown",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from cascade.contracts.plan_file import load_plan, save_plan
 from cascade.contracts.records import Observation, VideoPlan
 from cascade.events import gate_values
 from cascade.gate import check_chunk, check_plan
+from cascade.imagining import imagine as sample
 from cascade.pipeline import build_stages, check_compatible, check_needs, closing
 from cascade.plugins import build_plugin
 from cascade.recorder import chunk_values
@@ -28,6 +30,8 @@ def imagine(run: RunConfig, folder: Path) -> tuple[VideoPlan, dict[str, Any]]:
     """
     resolved(run)
     rig: Rig = build_plugin("rig", run.rig.plugin, run.rig.options)
+    if run.recipe.sampling.samples > 1:
+        return _best(run, rig, folder)
     planner = build_plugin("planner", run.recipe.planner.name, run.recipe.planner.options)
     with rig, closing(planner):
         check_needs(f"planner {run.recipe.planner.name!r}", planner.needs, rig)
@@ -35,12 +39,41 @@ def imagine(run: RunConfig, folder: Path) -> tuple[VideoPlan, dict[str, Any]]:
         observation = _look(rig, run, planner)
         plan: VideoPlan = planner.plan(observation, run.instruction, seed=run.seed)[0]
         report = gate_values(check_plan(plan, observation, run.recipe.gate))
+    return _kept(plan, run, folder), report
+
+
+def _best(run: RunConfig, rig: Rig, folder: Path) -> tuple[VideoPlan, dict[str, Any]]:
+    """As `imagine`, of a recipe that samples and chooses; so the extractor has to be built too."""
+    stages = build_stages(run.recipe)
+    try:
+        with rig:
+            check_compatible(rig, stages)
+            run = with_task(run, rig)
+            observation = _look(rig, run, stages.planner)
+            made = sample(
+                stages,
+                observation,
+                observation,
+                run.instruction,
+                seed=run.seed,
+                limits=rig.arm.spec.limits,
+                timed=lambda name, stage: nullcontext(),
+                pixels=True,
+            )
+            report = gate_values(check_plan(made.plan, observation, run.recipe.gate))
+    finally:
+        stages.close()
+    return _kept(made.plan, run, folder), report
+
+
+def _kept(plan: VideoPlan, run: RunConfig, folder: Path) -> VideoPlan:
+    """Write a plan and its configuration."""
     try:
         save_plan(plan, folder)
         (folder / "config.yaml").write_text(to_yaml(resolved(run)), encoding="utf-8")
     except OSError as error:
         raise ConfigError(f"{folder}: cannot be written ({error.strerror}).", "Choose another folder.") from error
-    return plan, report
+    return plan
 
 
 def read_motion(run: RunConfig) -> dict[str, Any]:

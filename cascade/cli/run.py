@@ -33,6 +33,9 @@ def run(
         str | None, typer.Option(help="Consent before a real arm moves: each chunk, first (usual), never.")
     ] = None,
     speed: Annotated[float | None, typer.Option(help="Share of a real rig's speed cap, such as 0.1.")] = None,
+    budget: Annotated[
+        str | None, typer.Option(metavar="TIME", help="Most time from picture to targets, such as 500ms.")
+    ] = None,
     config: Annotated[
         Path | None, typer.Option(help="config.yaml of a run folder, instead of the options above.")
     ] = None,
@@ -65,6 +68,7 @@ def run(
 
         cascade run "open the door" --rig ur5e-realsense --execute --speed 0.1
     """
+    from cascade.cli.budget import fit_budget, keep_budget
     from cascade.cli.display import Narrator, finish, write_report
     from cascade.compose import compose
     from cascade.compose import execute as carry_out
@@ -92,6 +96,7 @@ def run(
             planner=planner,
             overrides=overrides,
         )
+    chosen, fit = fit_budget(chosen, budget)
     command = shlex.join(["cascade", *sys.argv[1:]])
     if view:
         from cascade.cli.watch import watched
@@ -101,6 +106,7 @@ def run(
         )
     else:
         result = carry_out(chosen, runs=runs, command=command, listener=Narrator(), move=execute, policy=policy)
+    keep_budget(fit, Path(result.run_dir))
     page = write_report(result) if report or open_ else None
     if open_ and page is not None:
         typer.launch(page.resolve().as_uri())

@@ -14,6 +14,9 @@ Rig = Annotated[str, typer.Option(help="Rig by name, or its YAML file.")]
 Recipe = Annotated[str, typer.Option(help="Recipe by name, or its YAML file.")]
 Seed = Annotated[int, typer.Option(min=0, help="Layout of the scene, and seed of the plan.")]
 Settings = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Such as gate.motion=false.")]
+Budget = Annotated[
+    str | None, typer.Option(metavar="TIME", help="Most time from picture to targets, such as 500ms; else as wanted.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")]
 
 
@@ -25,15 +28,19 @@ def plan(
     planner: Annotated[str | None, typer.Option(help="Planner instead of the recipe's, such as oracle.")] = None,
     seed: Seed = 0,
     settings: Settings = None,
+    budget: Budget = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", metavar="DIR", help="Folder of the plan.")] = None,
     runs: Annotated[Path, typer.Option(envvar="CASCADE_RUNS", help="Where plans go without -o.")] = Path("runs"),
     as_json: AsJson = False,
 ) -> None:
     """Imagine the task and write the plan (plan.safetensors, plan.mp4, config.yaml); nothing moves.
 
-    Example:
+    Examples:
         cascade plan "open the door" --seed 3
+
+        cascade plan "open the door" --recipe best-of-n --budget 500ms
     """
+    from cascade.cli.budget import fit_budget, keep_budget
     from cascade.compose import compose
     from cascade.contracts.errors import ConfigError
     from cascade.recorder import new_run_folder
@@ -50,8 +57,10 @@ def plan(
     )
     if output is not None and (output / "plan.safetensors").exists():
         raise ConfigError(f"{output}: expected no plan there, found one.", "Choose another folder with -o.")
+    run, fit = fit_budget(run, budget)
     folder = output or new_run_folder(runs, f"plan-{task or instruction}", run.recipe.name)
     made, report = imagine(run, folder)
+    keep_budget(fit, folder)
     if as_json:
         document = {
             "schema_version": 1,
@@ -59,6 +68,7 @@ def plan(
             "plan_id": made.plan_id,
             "frames": len(made),
             "gate": report,
+            "budget": fit.values() if fit is not None else None,
             "provenance": made.provenance,
         }
         typer.echo(json.dumps(document, indent=2, default=str))
