@@ -7,26 +7,26 @@ its reliability. Where a cue cannot be computed, the next poorer model that does
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cascade.contracts.errors import DataError
-from cascade.metrics.cues import GOAL, OPTIONAL, REQUIRED, Cues
+from cascade.metrics.cues import GOAL, REQUIRED, Cues
 from cascade.metrics.result import Bools, Floats
 
 PENALTY = 1.0  # of the squared coefficients, of standardised cues
 FOLDS = 5
 LARGEST_Z = 4.0  # cues further out say no more than that
 LOGARITHMIC = ("agreement", "hand_jump_m", "hand_spread_m", "camera_px", "change_jump", "goal_end", "goal_path")
+HIGHER_IS_BETTER = ("tail_motion", "permanence", "survival")
 # Richest first. Every rig with an extrinsically calibrated camera has what the last one needs.
 CUE_SETS: Mapping[str, tuple[str, ...]] = {
-    "all cues": (*REQUIRED, *GOAL, *OPTIONAL),
-    "no object mask": (*REQUIRED, *GOAL, "survival"),
-    "no goal": (*REQUIRED, "survival"),
-    "required cues": REQUIRED,
+    "all cues": (*REQUIRED, *GOAL),
+    "no goal": REQUIRED,
+    "no background": tuple(name for name in REQUIRED if name not in ("camera_px", "survival")),
 }
 
 
@@ -50,7 +50,7 @@ class Logistic:
     weights: tuple[float, ...]
     intercept: float
     reliability: tuple[Mapping[str, float], ...] = ()
-    scores: Mapping[str, float] | None = None
+    scores: Mapping[str, float] = field(default_factory=dict)
 
     def answers(self, cues: Cues) -> bool:
         """Whether all of its cues are there."""
@@ -74,7 +74,7 @@ class Logistic:
             "weights": list(self.weights),
             "intercept": self.intercept,
             "reliability": [dict(row) for row in self.reliability],
-            "scores": dict(self.scores or {}),
+            "scores": dict(self.scores),
         }
 
     @classmethod
@@ -137,8 +137,8 @@ def fit(name: str, names: Sequence[str], cues: Sequence[Cues], success: Bools, s
     for number in range(FOLDS):
         out = fold == number
         if out.any():
-            left[out] = _predict(x[out], *_logistic(x[~out], hits[~out]))
-    mean, scale, weights = _logistic(x, hits)
+            left[out] = _predict(x[out], *_logistic(names, x[~out], hits[~out]))
+    mean, scale, weights = _logistic(names, x, hits)
     return Logistic(
         name=name,
         cues=tuple(names),
@@ -161,13 +161,13 @@ def out_of_fold(model: Logistic, cues: Sequence[Cues], success: Bools, scenes: S
     hits, result = np.asarray(success, dtype=np.bool_), np.full(len(cues), np.nan)
     still = np.array([not c.moves for c in cues])
     result[still] = 0.0
-    usable = np.flatnonzero([c.moves and model.answers(c) for c in cues])
+    usable = [number for number, c in enumerate(cues) if c.moves and model.answers(c)]
     x = np.array([[transformed(n, cues[i].values[n]) for n in model.cues] for i in usable])
-    fold = _folds([scenes[i] for i in usable])
+    fold, places = _folds([scenes[i] for i in usable]), np.array(usable)
     for number in range(FOLDS):
         out = fold == number
         if out.any():
-            result[usable[out]] = _predict(x[out], *_logistic(x[~out], hits[usable[~out]]))
+            result[places[out]] = _predict(x[out], *_logistic(model.cues, x[~out], hits[places[~out]]))
     return result
 
 
@@ -176,22 +176,27 @@ def _folds(scenes: Sequence[Any]) -> NDArray[np.int64]:
     return np.asarray(group % FOLDS, dtype=np.int64)
 
 
-def _logistic(x: Floats, hits: Bools) -> tuple[Floats, Floats, Floats]:
-    """Penalised maximum likelihood by Newton steps; returns mean, scale, and weights with the intercept last."""
+def _logistic(names: Sequence[str], x: Floats, hits: Bools) -> tuple[Floats, Floats, Floats]:
+    """Penalised maximum likelihood; returns mean, scale, and weights with the intercept last.
+
+    A cue counts only in the direction that makes sense: with few trials chance would find others too.
+    """
+    from scipy.optimize import minimize
+
     mean, scale = x.mean(0), np.maximum(x.std(0), 1e-6)
     z = np.column_stack([np.clip((x - mean) / scale, -LARGEST_Z, LARGEST_Z), np.ones(len(x))])
-    penalty = PENALTY * np.eye(z.shape[1])
-    penalty[-1, -1] = 1e-6
-    weights = np.zeros(z.shape[1])
-    for _ in range(50):
-        p = 1 / (1 + np.exp(-z @ weights))
-        gradient = z.T @ (p - hits) + penalty @ weights
-        curvature = (z * (p * (1 - p))[:, None]).T @ z + penalty
-        step = np.linalg.solve(curvature, gradient)
-        weights = weights - step
-        if np.abs(step).max() < 1e-8:
-            break
-    return mean, scale, weights
+    signs = np.where(hits, 1.0, -1.0)
+    penalty = np.append(np.full(len(names), PENALTY), 1e-6)
+
+    def loss(weights: Floats) -> tuple[float, Floats]:
+        margin = signs * (z @ weights)
+        p_wrong = 1 / (1 + np.exp(np.clip(margin, -50, 50)))
+        value = np.logaddexp(0, -margin).sum() + 0.5 * (penalty * weights**2).sum()
+        return float(value), penalty * weights - z.T @ (signs * p_wrong)
+
+    bounds = [(0.0, None) if name in HIGHER_IS_BETTER else (None, 0.0) for name in names]
+    found = minimize(loss, np.zeros(z.shape[1]), jac=True, method="L-BFGS-B", bounds=[*bounds, (None, None)])
+    return mean, scale, np.asarray(found.x, dtype=np.float64)
 
 
 def _predict(x: Floats, mean: Floats, scale: Floats, weights: Floats) -> Floats:

@@ -32,6 +32,7 @@ class MotionEnd(StrEnum):
     STOPPED = "stopped"  # a person asked for a stop
     FAULT = "fault"  # the arm reports a fault or an emergency stop
     LEFT = "left"  # a newer chunk takes over
+    ASTRAY = "astray"  # the hand left its way; the arm holds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -70,6 +71,8 @@ def follow(
     on_step: Callable[[ControlStep], None],
     count: int | None = None,
     leave: Callable[[int], bool] | None = None,
+    astray: Callable[[NDArray[np.float64]], bool] | None = None,
+    pace: float = 1.0,
 ) -> Motion:
     """Visit the targets of a chunk in order and return why it ended.
 
@@ -83,9 +86,11 @@ def follow(
         on_step: called after each control period, the command being out already.
         count: follow only the first `count` targets (receding horizon).
         leave: asked before every target but the first, with the number of those visited, whether to end here.
+        astray: asked after every control period, with the hand's position (3,), whether it has left its way.
+        pace: share of the speed limit to go at; below 1 the arm is sent to a nearer place on the way.
     """
     steps, spec = 0, rig.arm.spec
-    speed_m = spec.limits.max_speed_m_s / spec.control_hz  # the farthest in one control step
+    speed_m = pace * spec.limits.max_speed_m_s / spec.control_hz  # the farthest in one control step
     patience = max(TIMEOUT_STEPS, round(TIMEOUT_SHARE * spec.limits.max_step_m / speed_m))
     stall_m = min(STALL_M, STALL_SHARE * STALL_STEPS * speed_m)
     for index in range(len(chunk) if count is None else min(count, len(chunk))):
@@ -98,7 +103,7 @@ def follow(
                 rig.arm.stop()
                 return Motion(steps, MotionEnd.STOPPED)
             target, gripper = chunk.values[index], float(chunk.gripper[index])
-            sent = rig.arm.send(target, gripper)
+            sent = rig.arm.send(target if pace >= 1.0 else _nearer(target, trail[-1], speed_m), gripper)
             rig.clock.tick()
             steps += 1
             state = rig.arm.read()
@@ -115,12 +120,22 @@ def follow(
             if state.mode in (ArmMode.FAULT, ArmMode.ESTOP):
                 rig.arm.stop()
                 return Motion(steps, MotionEnd.FAULT)
+            if astray is not None and astray(state.position_m):
+                rig.arm.stop()
+                return Motion(steps, MotionEnd.ASTRAY)
             if rig.monitor is not None and rig.monitor.steps >= rig.monitor.horizon:
                 return Motion(steps, MotionEnd.HORIZON)
             held = now_s - began_s >= chunk.hold_s[index] - 1e-9  # type: ignore[index]
             if held and _settled(trail, target, chunk.tolerance_m[index], stall_m, patience):  # type: ignore[index]
                 break
     return Motion(steps, MotionEnd.DONE)
+
+
+def _nearer(target: NDArray[np.float64], hand_m: NDArray[np.float64], step_m: float) -> NDArray[np.float64]:
+    """Return the target (7,) moved towards the hand, so that it is no farther than `step_m`."""
+    way = target[:3] - hand_m
+    length = float(np.linalg.norm(way))
+    return target if length <= step_m else np.concatenate([hand_m + way * (step_m / length), target[3:]])
 
 
 def _settled(

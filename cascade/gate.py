@@ -7,6 +7,7 @@ a report can show how close a motion came. What passes lies inside the arm's wor
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -108,6 +109,30 @@ def calibration_of(settings: GateConfig) -> GateCalibration | None:
     from cascade.calibration_gate.calibration import load_calibration
 
     return load_calibration(settings.calibration)
+
+
+def pace_of(plan: VideoPlan, settings: GateConfig) -> float:
+    """Return the share of speed limit and chunk length for a plan: the surer, the faster and longer, up to 1.
+
+    A plan that was only just let through goes at `settings.slowest`; without a calibration every plan goes at 1.
+    """
+    calibration, p_exec = calibration_of(settings), plan.provenance.get("p_exec")
+    if calibration is None or p_exec is None:
+        return 1.0
+    sure = (float(p_exec) - calibration.min_p_exec) / max(1.0 - calibration.min_p_exec, 1e-6)
+    return settings.slowest + (1.0 - settings.slowest) * min(max(sure, 0.0), 1.0)
+
+
+def astray_of(
+    chunk: ActionChunk, start_m: NDArray[np.float64], settings: GateConfig
+) -> Callable[[NDArray[np.float64]], bool] | None:
+    """Return the question whether the hand (3,) has left the way of a chunk, or None where no tube was calibrated."""
+    calibration = calibration_of(settings)
+    if calibration is None or not len(chunk) or chunk.space.kind is not SpaceKind.EE_POSE:
+        return None
+    from cascade.calibration_gate.tube import Tube
+
+    return Tube(chunk, start_m, calibration.tube_m).left
 
 
 def psnr_db(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cascade.config import ExecutionConfig, Mode
+from cascade.config import ExecutionConfig, GateConfig, Mode
 from cascade.consent import Confirm, Kind
 from cascade.contracts.errors import (
     CascadeError,
@@ -27,7 +27,7 @@ from cascade.contracts.interfaces import EpisodeAware, Rig
 from cascade.contracts.records import ActionChunk, ArmState, GateReport, Observation, Verdict, VideoPlan
 from cascade.events import NoRecord, Recorder, gate_values
 from cascade.follower import ControlStep, Motion, MotionEnd, follow
-from cascade.gate import check_chunk, check_plan
+from cascade.gate import astray_of, check_chunk, check_plan, pace_of
 from cascade.imagining import Imagined, Timer, imagine
 from cascade.interrupt import StopRequest
 from cascade.outcome import End, EpisodeResult, refusal
@@ -36,6 +36,7 @@ from cascade.permission import REFUSED, Permission, fault_of, note_arm_events
 from cascade.pipeline import Stages, build_stages, check_compatible
 from cascade.recovery import return_chunk
 from cascade.scorers.paths import hand_path
+from cascade.tiles import first_view
 
 __all__ = ["EpisodeResult", "Stages", "build_stages", "check_compatible", "run_episode"]
 
@@ -103,6 +104,7 @@ class _Episode:
         self._steps = self._plans = self._chunks = 0
         self._began_s = 0.0
         self._filmed = False
+        self._pace: dict[int, float] = {}  # plan -> share of the speed limit
         self._camera = ""  # the one the last plan looks through
         self._followed: NDArray[np.float64] | None = None  # way of the plan that is being executed
         self._failed: list[NDArray[np.float64]] = []  # ways of plans that failed in this episode
@@ -231,11 +233,16 @@ class _Episode:
         if self._imagined_from is not None:
             settings = settings.model_copy(update={"first_frame": False})  # the control plans for another scene
         with self.timed("gate_plan", stage="gate", plan=index):
-            report = check_plan(plan, observation, settings)
+            report = self._look_at(plan, observation, settings)
+        self._pace[index] = pace_of(plan, settings)
         self._recorder.event("gate", subject="plan", index=index, **gate_values(report))
         if report.verdict is Verdict.REJECT:
             return index, End("rejected", "gate", refusal("plan", report))
         return index, None
+
+    def _look_at(self, plan: VideoPlan, observation: Observation, settings: GateConfig) -> GateReport:
+        reader = self._stages.reader or self._stages.extractor
+        return check_plan(first_view(plan), observation, settings, reader=reader, limits=self._rig.arm.spec.limits)
 
     def imagine(self, observation: Observation, instruction: str, seed: int, timed: Timer | None = None) -> Imagined:
         """Return a plan ready to run; with a `timed` of its own it may run in another thread."""
@@ -326,6 +333,8 @@ class _Episode:
         if motion.end is MotionEnd.HORIZON:
             text = f"Not done: the goal was not reached within the episode's {self._steps} control steps."
             return End("failed", "timeout", text)
+        if motion.end is MotionEnd.ASTRAY:
+            return End("rejected", "motion", "The hand left the way it was sent; the arm holds.")
         if motion.end is MotionEnd.STOPPED:
             raise OperatorStop("Stopped by a person; the arm holds.")
         if motion.end is MotionEnd.FAULT:
@@ -346,7 +355,7 @@ class _Episode:
         if plan is None or not first or waited_s < LONG_WAIT_S or self._imagined_from is not None:
             return None
         with self.timed("gate_plan", stage="gate", plan=index):
-            again = check_plan(plan, self.observe(), self._stages.recipe.gate)
+            again = self._look_at(plan, self.observe(), self._stages.recipe.gate)
         self._recorder.event("gate", subject="plan", index=index, **gate_values(again))
         if again.verdict is Verdict.REJECT:
             return End("rejected", "gate", f"The scene changed while the arm waited. {refusal('plan', again)}")
@@ -368,7 +377,18 @@ class _Episode:
         with self.timed("motion", stage="motion", plan=index, chunk=number):
             self._stop.moving = True
             try:
-                return follow(self._rig, chunk, stop=self._stop, on_step=on_step, count=count, leave=leave)
+                astray = astray_of(chunk, self._rig.arm.read().position_m, self._stages.recipe.gate)
+                pace = self._pace.get(index, 1.0)
+                return follow(
+                    self._rig,
+                    chunk,
+                    stop=self._stop,
+                    on_step=on_step,
+                    count=None if count is None else max(1, round(pace * count)),
+                    leave=leave,
+                    astray=astray,
+                    pace=pace,
+                )
             finally:
                 self._stop.moving = False
 

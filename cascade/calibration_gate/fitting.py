@@ -152,7 +152,7 @@ def _available(cues: Sequence[Cues]) -> dict[str, tuple[str, ...]]:
     found = {}
     for name, names in CUE_SETS.items():
         usable = tuple(n for n in names if sum(n in c.values for c in moving) > 0.8 * len(moving))
-        if usable == names or name == "required cues":
+        if usable == names:
             found[name] = names
     return found
 

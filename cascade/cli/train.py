@@ -9,7 +9,10 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from cascade.cli.train_gate import gate
+
 app = typer.Typer(no_args_is_help=True, add_completion=False, help="Train the weights of a stage from recorded data.")
+app.command()(gate)
 
 Datasets = Annotated[list[Path], typer.Argument(help="Recorded sets, see `cascade record`.")]
 Output = Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="Folder of weights and checkpoints.")]

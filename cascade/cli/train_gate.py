@@ -80,7 +80,7 @@ def _document(calibration: Any, output: Path) -> dict[str, Any]:
         "first_frame_db": calibration.first_frame_db,
         "tube_m": calibration.tube_m,
         "bounds": {bound.check: {"limit": bound.limit, "unit": bound.unit} for bound in calibration.bounds},
-        "models": {model.name: dict(model.scores or {}) for model in calibration.models},
+        "models": {model.name: dict(model.scores) for model in calibration.models},
     }
 
 

@@ -14,17 +14,26 @@ from numpy.typing import NDArray
 from cascade.contracts.records import Limits
 from cascade.goal import GoalModel, path_points
 from cascade.metrics.hand_flow import View, hand_agreement
-from cascade.metrics.image_motion import forward_flow, moves
+from cascade.metrics.image_motion import forward_flow, moves, track
 from cascade.metrics.paths import MIN_PATH_M, extent, path_length
-from cascade.metrics.physical import camera_stillness, object_permanence, track_survival
+from cascade.metrics.physical import BACKGROUND_POINTS, camera_stillness, object_untouched, track_survival
 from cascade.metrics.result import Bools, Floats, Frames, Result
 
+REACH_SHARE = 0.12  # of the image's width: how near the hand must be to change what the object looks like
 LEAST_SPREAD_M = 0.01  # of the goal's points: below this its own error counts for nothing
 TAIL = 4  # last frames of a plan; one that stops early stands still there
 
-REQUIRED = ("agreement", "hand_jump_m", "hand_spread_m", "camera_px", "change_jump", "tail_motion", "outside_m")
+REQUIRED = (
+    "agreement",
+    "hand_jump_m",
+    "hand_spread_m",
+    "camera_px",
+    "change_jump",
+    "tail_motion",
+    "outside_m",
+    "survival",
+)
 GOAL = ("goal_end", "goal_path")
-OPTIONAL = ("permanence", "survival")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -80,7 +89,7 @@ def cues_of(reading: Reading, goals: GoalModel | None = None, *, flow: NDArray[n
     tail_motion: share of the path in the last quarter of the frames; 0 when the plan has stopped.
     outside_m: farthest that the hand is imagined outside the workspace.
     goal_end, goal_path: distance to where the hand should end, and pass, over the error to expect of that [1].
-    permanence: share of the object's colours left at the end.
+    permanence: least share of the object that is still to be seen before the hand gets to it.
     survival: share of the background's tracks that live.
     """
     frames = reading.frames
@@ -102,14 +111,15 @@ def cues_of(reading: Reading, goals: GoalModel | None = None, *, flow: NDArray[n
     tail = max(2, len(frames) // TAIL)
     found["tail_motion"] = float(changes[-tail:].mean() / max(float(changes.mean()), 1e-6))
     found["outside_m"] = _outside(reading.hand_m, reading.limits)
-    _note("camera_px", camera_stillness(frames), found, missing)
-    _note("survival", track_survival(frames), found, missing)
+    tracks = track(frames, max_points=BACKGROUND_POINTS)
+    _note("camera_px", camera_stillness(frames, tracks=tracks), found, missing)
+    _note("survival", track_survival(frames, tracks=tracks), found, missing)
     if reading.mask is None:
         missing["permanence"] = "the rig does not tell the object's pixels"
     else:
         hand_px = reading.view.pixels(reading.hand_m)
-        reach = 0.1 * frames.shape[2]
-        _note("permanence", object_permanence(frames, reading.mask, gripper_px=hand_px, reach_px=reach), found, missing)
+        reach = REACH_SHARE * frames.shape[2]
+        _note("permanence", object_untouched(frames, reading.mask, hand_px, reach_px=reach), found, missing)
     _goal(reading, goals, found, missing)
     return Cues(moves=True, values=found, missing=missing)
 

@@ -12,6 +12,7 @@ from cascade.metrics.result import Bools, Floats, Frames, Result, measured, no_m
 
 BACKGROUND_RATE = 0.1  # how fast the running background forgets
 MASK_LEVELS = 20.0  # change against the background that counts as motion [grey levels]
+BACKGROUND_POINTS = 200
 FEW = 4  # tracks below which a fit says nothing
 
 
@@ -92,14 +93,19 @@ def _inner(mask: Bools) -> Bools:
     return inner if inner.sum() >= max(20.0, 0.3 * mask.sum()) else mask
 
 
-def track_survival(frames: Frames, mask: Bools | None = None) -> Result:
+def track_survival(frames: Frames, mask: Bools | None = None, *, tracks: Tracks | None = None) -> Result:
     """Share of tracks that pass forward-backward through the whole clip, 0..1, higher is better.
 
     Caveat: honest occlusion by the arm ends tracks too; compare plans of one scene.
+
+    Args:
+        frames: (T, H, W, 3) uint8.
+        mask: (H, W) where to look in frame 0, None for everywhere.
+        tracks: of these frames, where they are known already.
     """
     if not moves(frames):
         return no_motion(STILL)
-    alive = track(frames, mask).alive
+    alive = (track(frames, mask) if tracks is None else tracks).alive
     if alive.shape[1] < FEW:
         return unavailable("fewer than 4 corners in frame 0")
     return measured(float(alive[-1].mean()), tracks=alive.shape[1])
@@ -145,6 +151,34 @@ def object_permanence(
     if not tail.any():
         return unavailable("the object is occluded, or at the gripper, in all of the last third")
     return measured(float(shares[tail].min()), curve=[round(float(s), 4) for s in shares])
+
+
+def object_untouched(frames: Frames, mask: Bools, gripper_px: Floats, *, reach_px: float) -> Result:
+    """Least share of the object that looks as in frame 0 while the gripper is far from it, 0..1, higher is better.
+
+    Before the gripper gets there, nothing can have changed it. Caveat: the arm behind the gripper may hide it, and what
+    vanishes in the hand or later is not found; `object_permanence` looks at the end.
+
+    Args:
+        frames: (T, H, W, 3) uint8.
+        mask: (H, W) the object in frame 0.
+        gripper_px: (T, 2) the gripper.
+        reach_px: distance from the object's nearest pixel at which the gripper has got there.
+    """
+    if not moves(frames):
+        return no_motion(STILL)
+    inner = _inner(mask)
+    if not inner.any():
+        return unavailable("the object's mask is empty")
+    rows, columns = np.nonzero(mask)
+    place = np.column_stack([columns, rows]).astype(np.float64)
+    there = [t for t, px in enumerate(gripper_px) if _nearest(place, px) <= reach_px]
+    until = there[0] if there else len(frames)
+    if until < 2:
+        return unavailable("the gripper begins at the object")
+    change = np.abs(frames[1:until].astype(np.int16) - frames[0])[:, inner].mean(-1)
+    seen = (change < MASK_LEVELS).mean(axis=1)
+    return measured(float(seen.min()), frames=until - 1, curve=[round(float(s), 3) for s in seen])
 
 
 def _last_seen(seen: Bools, shares: Floats) -> Floats:
@@ -214,7 +248,7 @@ def _lift(uv: Floats, depth_m: Floats, K: Floats) -> Floats:
     return np.asarray(rays * depth_m[row, column][:, None], dtype=np.float64)
 
 
-def camera_stillness(frames: Frames, background: Bools | None = None) -> Result:
+def camera_stillness(frames: Frames, background: Bools | None = None, *, tracks: Tracks | None = None) -> Result:
     """Greatest displacement of the background by a drifting camera [px], 0.., lower is better.
 
     A homography of tracked points from frame 0 to each frame, by RANSAC: most of the picture is background. It is
@@ -224,12 +258,13 @@ def camera_stillness(frames: Frames, background: Bools | None = None) -> Result:
     Args:
         frames: (T, H, W, 3) uint8.
         background: (H, W) where to look in frame 0, None for everywhere.
+        tracks: of these frames, where they are known already.
     """
     import cv2
 
     if not moves(frames):
         return no_motion(STILL)
-    tracks = track(frames, background, max_points=200)
+    tracks = track(frames, background, max_points=BACKGROUND_POINTS) if tracks is None else tracks
     drift: list[float] = []
     for t in range(1, len(frames)):
         alive = tracks.alive[t]

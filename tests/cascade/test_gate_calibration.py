@@ -1,0 +1,193 @@
+"""The calibrated gate: what it lets through, what it refuses, and whom it refuses to judge. On a synthetic table."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cascade.calibration_gate.calibration import Bound, GateCalibration, load_calibration
+from cascade.calibration_gate.tube import Tube, distance_to_path, farthest_m
+from cascade.config import GateConfig
+from cascade.contracts.errors import ConfigError, DataError, IncompatibleError, WeightsError
+from cascade.contracts.records import ActionChunk, ActionSpace, EeReadout, Observation, Verdict, VideoPlan
+from cascade.executability import Logistic
+from cascade.gate import check_plan
+from cascade.goal import Example, fit_goals
+from cascade.metrics.cues import REQUIRED, Cues
+from cascade.testing.scenes import tabletop_observation, tabletop_plan
+from cascade.testing.spoils import Spoil, spoil
+
+SEEN = tabletop_observation()
+PLAN = tabletop_plan(SEEN)
+assert PLAN.readout is not None
+WEIGHTS = {"small": "1234", "idm": "5678"}
+
+
+class Reader:
+    """Reads the true hand, whatever the pixels (a PlanReader)."""
+
+    def read(self, plan: VideoPlan, observation: Observation) -> EeReadout:
+        assert PLAN.readout is not None
+        return PLAN.readout
+
+
+def plan_of(frames: np.ndarray, **provenance: object) -> VideoPlan:  # type: ignore[type-arg]
+    return VideoPlan(
+        instruction=PLAN.instruction,
+        camera=PLAN.camera,
+        transform=PLAN.transform,
+        frames=frames,
+        provenance=provenance or {"planner": "small", "weights": "1234"},
+    )
+
+
+@pytest.fixture(scope="module")
+def calibration() -> GateCalibration:
+    assert PLAN.readout is not None
+    shown = [
+        Example(
+            instruction=PLAN.instruction,
+            image=PLAN.frames[0],
+            path_m=PLAN.readout.position_m,
+            opening=PLAN.readout.opening,
+        )
+    ]
+    only_agreement = Logistic(
+        name="required cues",
+        cues=REQUIRED,
+        mean=(0.0,) * len(REQUIRED),
+        scale=(1.0,) * len(REQUIRED),
+        weights=tuple(-1.0 if name == "agreement" else 0.0 for name in REQUIRED),
+        intercept=-2.0,
+    )
+    bound = Bound(
+        check="agreement", cue="agreement", limit=0.15, unit="1", at_least=False, message="The readings disagree."
+    )
+    still = Bound(
+        check="camera stillness", cue="camera_px", limit=3.0, unit="px", at_least=False, message="The camera drifts."
+    )
+    return GateCalibration(
+        weights=WEIGHTS,
+        camera=PLAN.camera,
+        bounds=(bound, still),
+        min_p_exec=0.4,
+        first_frame_db=35.0,
+        tube_m=0.05,
+        models=(only_agreement,),
+        goals=fit_goals(shown * 10),
+        fitted_on={"trials": 10},
+    )
+
+
+@pytest.fixture(scope="module")
+def settings(calibration: GateCalibration, tmp_path_factory: pytest.TempPathFactory) -> GateConfig:
+    folder = tmp_path_factory.mktemp("gate")
+    calibration.save(folder)
+    return GateConfig(calibration=str(folder))
+
+
+def test_it_is_the_same_after_a_folder(calibration: GateCalibration, settings: GateConfig) -> None:
+    again = load_calibration(str(settings.calibration))
+    assert replace(again, goals=calibration.goals) == calibration
+    image = PLAN.frames[0]
+    expected, found = calibration.goals.expect(PLAN.instruction, image), again.goals.expect(PLAN.instruction, image)
+    assert expected is not None
+    assert found is not None
+    np.testing.assert_allclose(found.points_m, expected.points_m, atol=1e-6)
+
+
+def test_a_good_plan_passes_and_its_probability_is_noted(settings: GateConfig) -> None:
+    plan = plan_of(PLAN.frames)
+    report = check_plan(plan, SEEN, settings, reader=Reader())
+    assert report.verdict is Verdict.PASS, report.violations
+    checks = {check.check: check for check in report.measured}
+    assert {"first frame", "agreement", "camera stillness", "p_exec"} <= set(checks)
+    assert checks["first frame"].limit == 35.0  # the calibration's, not the recipe's
+    assert plan.provenance["p_exec"] == pytest.approx(checks["p_exec"].value, abs=1e-3)
+
+
+def test_a_frozen_plan_is_never_consistent(settings: GateConfig) -> None:
+    frames = spoil(Spoil.FROZEN, PLAN.frames, strength=1.0, rng=np.random.default_rng(0))
+    report = check_plan(plan_of(frames), SEEN, settings.model_copy(update={"motion": False}), reader=Reader())
+    assert report.verdict is Verdict.REJECT
+    p_exec = next(check for check in report.violations if check.check == "p_exec")
+    assert p_exec.value == 0.0
+    assert "agreement" not in {check.check for check in report.measured}
+
+
+@pytest.mark.parametrize(("kind", "check"), [(Spoil.DRIFT, "camera stillness"), (Spoil.TELEPORT, "agreement")])
+def test_a_spoiled_plan_is_refused_by_the_check_that_is_meant_for_it(
+    settings: GateConfig, kind: Spoil, check: str
+) -> None:
+    frames = spoil(kind, PLAN.frames, strength=1.0, rng=np.random.default_rng(0))
+    report = check_plan(plan_of(frames), SEEN, settings, reader=Reader())
+    assert report.verdict is Verdict.REJECT
+    assert check in {violation.check for violation in report.violations}
+    assert all(violation.message for violation in report.violations)
+
+
+def test_a_plan_of_another_planner_is_not_judged(settings: GateConfig) -> None:
+    other = plan_of(PLAN.frames, planner="small", weights="9999")
+    with pytest.raises(IncompatibleError, match=r"1234.*9999"):
+        check_plan(other, SEEN, settings, reader=Reader())
+    with pytest.raises(IncompatibleError, match="hold, which names none"):
+        check_plan(plan_of(PLAN.frames, planner="hold"), SEEN, settings, reader=Reader())
+
+
+def test_a_stored_plan_is_judged_by_the_weights_it_was_made_with(settings: GateConfig) -> None:
+    saved = {"planner": "small", "weights": "1234"}
+    stored = plan_of(PLAN.frames, planner="file", file="plan.mp4", saved=saved)
+    assert check_plan(stored, SEEN, settings, reader=Reader()).verdict is Verdict.PASS
+
+
+def test_without_a_reader_of_hands_there_is_no_judgement(settings: GateConfig) -> None:
+    with pytest.raises(IncompatibleError, match="reads the hand"):
+        check_plan(plan_of(PLAN.frames), SEEN, settings, reader=object())
+
+
+def test_another_camera_is_refused(calibration: GateCalibration, tmp_path: Path) -> None:
+    replace(calibration, camera="wrist").save(tmp_path)
+    with pytest.raises(IncompatibleError, match="wrist"):
+        check_plan(plan_of(PLAN.frames), SEEN, GateConfig(calibration=str(tmp_path)), reader=Reader())
+
+
+def test_an_unknown_calibration_is_an_error_that_says_so() -> None:
+    with pytest.raises(ConfigError, match=r"gate\.calibration 'nowhere'"):
+        check_plan(plan_of(PLAN.frames), SEEN, GateConfig(calibration="nowhere"), reader=Reader())
+
+
+def test_a_goal_model_that_was_swapped_is_refused(calibration: GateCalibration, tmp_path: Path) -> None:
+    calibration.save(tmp_path)
+    (tmp_path / "goal.safetensors").write_bytes(b"another")
+    with pytest.raises(WeightsError, match="goal model"):
+        load_calibration(str(tmp_path))
+
+
+def test_cues_that_no_model_has_are_named(calibration: GateCalibration) -> None:
+    with pytest.raises(DataError, match="agreement"):
+        calibration.probability(Cues(moves=True, values={}, missing={"camera_px": "no texture"}))
+
+
+def test_distance_to_a_path_is_to_its_nearest_place() -> None:
+    path = np.array([[0.0, 0, 0], [1, 0, 0], [1, 1, 0]])
+    assert distance_to_path(np.array([0.5, 0.2, 0]), path) == pytest.approx(0.2)
+    assert distance_to_path(np.array([1.0, 2.0, 0]), path) == pytest.approx(1.0)
+    assert distance_to_path(np.array([-0.3, 0.4, 0]), path) == pytest.approx(0.5)
+    measured = np.array([[0.0, 0, 0], [0.5, 0.1, 0], [1, 0, 0.3]])
+    assert farthest_m(measured, path[0], path[1:]) == pytest.approx(0.3)
+
+
+def test_a_path_of_one_place_has_a_distance_too() -> None:
+    assert distance_to_path(np.array([0.0, 0, 1.0]), np.zeros((2, 3))) == pytest.approx(1.0)
+
+
+def test_the_tube_is_left_only_beyond_its_limit() -> None:
+    values = np.array([[0.1, 0, 0, 1, 0, 0, 0], [0.2, 0, 0, 1, 0, 0, 0]])
+    chunk = ActionChunk(
+        values=values, gripper=np.ones(2), times_s=np.array([0.1, 0.2]), confidence=np.ones(2), space=ActionSpace()
+    )
+    tube = Tube(chunk, np.zeros(3), 0.03)
+    assert not tube.left(np.array([0.15, 0.02, 0.0]))
+    assert tube.left(np.array([0.15, 0.04, 0.0]))
+    assert tube.worst_m == pytest.approx(0.04)
