@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from cascade.calibration_gate.calibration import GateCalibration
 
 SAME_PSNR_DB = 99.0  # reported for identical images, whose true value is infinite
+P_EXEC = "p_exec"  # name of the check of a calibrated gate
 MOVED_SHARE = 0.05  # motion is measured on this share of most changed pixels
 
 
@@ -91,7 +92,7 @@ def check_plan(
         from cascade.plan_judge import judge_plan
 
         judgement = judge_plan(plan, observation, calibration, reader=reader, limits=limits)
-        plan.provenance["p_exec"] = round(judgement.p_exec, 4)
+        plan.provenance[P_EXEC] = round(judgement.p_exec, 4)
         measured += judgement.measured
         failed += judgement.failed
     verdict = Verdict.REJECT if failed else Verdict.PASS
@@ -111,15 +112,19 @@ def calibration_of(settings: GateConfig) -> GateCalibration | None:
     return load_calibration(settings.calibration)
 
 
-def pace_of(plan: VideoPlan, settings: GateConfig) -> float:
+def pace_of(report: GateReport, settings: GateConfig) -> float:
     """Return the share of speed limit and chunk length for a plan: the surer, the faster and longer, up to 1.
 
-    A plan that was only just let through goes at `settings.slowest`; without a calibration every plan goes at 1.
+    A plan that was only just let through goes at `settings.slowest`; without a calibrated look every plan goes at 1.
+
+    Args:
+        report: of the plan, from `check_plan`.
+        settings: of the recipe.
     """
-    calibration, p_exec = calibration_of(settings), plan.provenance.get("p_exec")
-    if calibration is None or p_exec is None:
+    looked = next((check for check in report.measured if check.check == P_EXEC), None)
+    if looked is None:
         return 1.0
-    sure = (float(p_exec) - calibration.min_p_exec) / max(1.0 - calibration.min_p_exec, 1e-6)
+    sure = (looked.value - looked.limit) / max(1.0 - looked.limit, 1e-6)
     return settings.slowest + (1.0 - settings.slowest) * min(max(sure, 0.0), 1.0)
 
 
@@ -168,7 +173,13 @@ def check_chunk(
         limits: of the arm.
         settings: thresholds of the recipe.
         first: whether it is the first chunk of its plan, which may not be empty.
+
+    Raises:
+        IncompatibleError: the recipe's calibration is of another extractor.
     """
+    calibration = calibration_of(settings)
+    if calibration is not None:
+        calibration.check_weights(chunk.provenance, named=False)
     measured: list[Violation] = []
     failed: list[Violation] = []
     clipped: list[Violation] = []

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cascade.calibration_gate.calibration import GateCalibration
 from cascade.contracts.errors import DataError, IncompatibleError
 from cascade.contracts.interfaces import PlanReader
 from cascade.contracts.records import EeReadout, Limits, Observation, VideoPlan, Violation
+from cascade.gate import P_EXEC, plan_view
 from cascade.metrics.cues import Cues, Reading, cues_of
 from cascade.metrics.hand_flow import View
 
@@ -69,7 +70,7 @@ def judge_plan(
         measured.append(check)
         if bound.broken(check.value):
             failed.append(_told(check, bound.message))
-    check = Violation(check="p_exec", value=p_exec, limit=calibration.min_p_exec, unit="1")
+    check = Violation(check=P_EXEC, value=p_exec, limit=calibration.min_p_exec, unit="1")
     measured.append(check)
     if p_exec < calibration.min_p_exec:
         text = "The plan would probably not reach its goal." if cues.moves else "Hardly anything moves in the plan."
@@ -101,8 +102,6 @@ def reading_of(plan: VideoPlan, observation: Observation, hand: EeReadout, limit
     """
     import numpy as np
 
-    from cascade.gate import plan_view
-
     image = observation.image(plan.camera)
     if image.T_base_cam is None:
         raise IncompatibleError(
@@ -131,6 +130,4 @@ def reading_of(plan: VideoPlan, observation: Observation, hand: EeReadout, limit
 
 
 def _told(check: Violation, message: str) -> Violation:
-    from dataclasses import replace
-
     return replace(check, message=message)

@@ -234,7 +234,7 @@ class _Episode:
             settings = settings.model_copy(update={"first_frame": False})  # the control plans for another scene
         with self.timed("gate_plan", stage="gate", plan=index):
             report = self._look_at(plan, observation, settings)
-        self._pace[index] = pace_of(plan, settings)
+        self._pace[index] = pace_of(report, settings)
         self._recorder.event("gate", subject="plan", index=index, **gate_values(report))
         if report.verdict is Verdict.REJECT:
             return index, End("rejected", "gate", refusal("plan", report))

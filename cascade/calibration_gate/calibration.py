@@ -92,8 +92,12 @@ class GateCalibration:
             "; ".join(f"{name}: {why}" for name, why in cues.missing.items()),
         )
 
-    def check_weights(self, provenance: Mapping[str, Any]) -> None:
+    def check_weights(self, provenance: Mapping[str, Any], *, named: bool = True) -> None:
         """Refuse a plan or chunk of other weights than those this was fitted on.
+
+        Args:
+            provenance: of the plan or chunk.
+            named: whether one that names no weights is refused too.
 
         Raises:
             IncompatibleError: names both sides.
@@ -103,7 +107,7 @@ class GateCalibration:
         if not found and isinstance(saved, Mapping):
             found = weights_of(saved)
         wrong = {name: digest for name, digest in found.items() if self.weights.get(name) != digest}
-        if wrong or not found:
+        if wrong or (named and not found):
             fitted = ", ".join(f"{name} {digest}" for name, digest in self.weights.items())
             here = ", ".join(f"{name} {digest}" for name, digest in wrong.items())
             maker = provenance.get("planner") or provenance.get("extractor") or "a stage"

@@ -128,3 +128,25 @@ def test_the_way_back_opens_lifts_and_ends_at_the_start_in_small_steps(rig, arm)
     assert np.linalg.norm(np.diff(back.values[:, :3], axis=0), axis=1).max() <= 0.1
     follow(rig, back, stop=StopRequest(), on_step=lambda step: None)
     assert np.linalg.norm(arm.read().position_m - start.position_m) < 0.03
+
+
+def test_a_hand_that_leaves_its_way_is_held(rig, arm):
+    asked = chunk(arm, [[0, 0.15, 0.1]])
+    seen = []
+
+    def astray(hand_m):
+        seen.append(hand_m)
+        return len(seen) == 5
+
+    motion = follow(rig, asked, stop=StopRequest(), on_step=lambda step: None, astray=astray)
+    assert motion.end is MotionEnd.ASTRAY
+    assert motion.steps == 5
+
+
+def test_at_half_the_pace_the_hand_takes_longer_and_still_arrives(rig, arm):
+    asked = chunk(arm, [[0, 0.12, 0.08]], tolerance_m=np.array([0.01]))
+    quick = follow(rig, asked, stop=StopRequest(), on_step=lambda step: None)
+    rig.reset(task="reach", seed=0)
+    slow = follow(rig, asked, stop=StopRequest(), on_step=lambda step: None, pace=0.25)
+    assert np.linalg.norm(rig.arm.read().position_m - asked.values[0, :3]) < 0.01
+    assert slow.steps > 1.5 * quick.steps

@@ -10,9 +10,19 @@ from cascade.calibration_gate.calibration import Bound, GateCalibration, load_ca
 from cascade.calibration_gate.tube import Tube, distance_to_path, farthest_m
 from cascade.config import GateConfig
 from cascade.contracts.errors import ConfigError, DataError, IncompatibleError, WeightsError
-from cascade.contracts.records import ActionChunk, ActionSpace, EeReadout, Observation, Verdict, VideoPlan
+from cascade.contracts.records import (
+    ActionChunk,
+    ActionSpace,
+    EeReadout,
+    GateReport,
+    Limits,
+    Observation,
+    Verdict,
+    VideoPlan,
+    Violation,
+)
 from cascade.executability import Logistic
-from cascade.gate import check_plan
+from cascade.gate import check_chunk, check_plan, pace_of
 from cascade.goal import Example, fit_goals
 from cascade.metrics.cues import REQUIRED, Cues
 from cascade.testing.scenes import tabletop_observation, tabletop_plan
@@ -191,3 +201,40 @@ def test_the_tube_is_left_only_beyond_its_limit() -> None:
     assert not tube.left(np.array([0.15, 0.02, 0.0]))
     assert tube.left(np.array([0.15, 0.04, 0.0]))
     assert tube.worst_m == pytest.approx(0.04)
+
+
+def test_a_chunk_of_another_extractor_is_refused(settings: GateConfig) -> None:
+    def chunk(**provenance: object) -> ActionChunk:
+        values = np.array([[*SEEN.arm.position_m, 1, 0, 0, 0]])
+        return ActionChunk(
+            values=values,
+            gripper=np.ones(1),
+            times_s=np.array([0.1]),
+            confidence=np.ones(1),
+            space=ActionSpace(),
+            provenance=provenance,
+        )
+
+    limits = Limits(
+        workspace_m=np.array([[-1.0, -1, -1], [1, 1, 1]]),
+        max_speed_m_s=1.0,
+        max_acceleration_m_s2=10.0,
+        max_jerk_m_s3=100.0,
+        max_step_m=0.5,
+        max_rotation_rad=0.5,
+    )
+    with pytest.raises(IncompatibleError, match="idm 9999"):
+        check_chunk(chunk(extractor="idm", weights="9999"), SEEN.arm, limits, settings)
+    for known in (chunk(extractor="idm", weights="5678"), chunk()):  # the way back names no weights
+        assert check_chunk(known, SEEN.arm, limits, settings).verdict is Verdict.PASS
+
+
+def test_a_surer_plan_goes_faster(settings: GateConfig) -> None:
+    def report(p_exec: float) -> GateReport:
+        check = Violation(check="p_exec", value=p_exec, limit=0.6, unit="1")
+        return GateReport(verdict=Verdict.PASS, measured=(check,))
+
+    assert pace_of(report(0.6), settings) == pytest.approx(settings.slowest)
+    assert pace_of(report(0.8), settings) == pytest.approx((1 + settings.slowest) / 2)
+    assert pace_of(report(1.0), settings) == pytest.approx(1.0)
+    assert pace_of(GateReport(verdict=Verdict.PASS), settings) == 1.0
