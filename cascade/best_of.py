@@ -21,6 +21,7 @@ from cascade.gate import check_chunk, check_plan
 from cascade.outcome import refusal
 from cascade.pipeline import Stages
 from cascade.scorers.paths import hand_path, path_distance_m
+from cascade.tiles import first_view
 
 Floats = NDArray[np.float64]
 
@@ -187,7 +188,7 @@ def _read(stages: Stages, plan: VideoPlan, observation: Observation, limits: Lim
     except CascadeError as error:
         return None, error.problem
     for subject, report in (
-        ("plan", check_plan(plan, observation, settings)),
+        ("plan", check_plan(first_view(plan), observation, settings)),
         ("chunk", check_chunk(chunk, observation.arm, limits, settings)),
     ):
         if report.verdict is Verdict.REJECT:

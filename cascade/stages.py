@@ -19,6 +19,7 @@ from cascade.imagining import imagine as sample
 from cascade.pipeline import build_stages, check_compatible, check_needs, closing
 from cascade.plugins import build_plugin
 from cascade.recorder import chunk_values
+from cascade.tiles import first_view
 
 
 def imagine(run: RunConfig, folder: Path) -> tuple[VideoPlan, dict[str, Any]]:
@@ -38,7 +39,7 @@ def imagine(run: RunConfig, folder: Path) -> tuple[VideoPlan, dict[str, Any]]:
         run = with_task(run, rig)
         observation = _look(rig, run, planner)
         plan: VideoPlan = planner.plan(observation, run.instruction, seed=run.seed)[0]
-        report = gate_values(check_plan(plan, observation, run.recipe.gate))
+        report = gate_values(check_plan(first_view(plan), observation, run.recipe.gate))
     return _kept(plan, run, folder), report
 
 
@@ -60,7 +61,7 @@ def _best(run: RunConfig, rig: Rig, folder: Path) -> tuple[VideoPlan, dict[str, 
                 timed=lambda name, stage: nullcontext(),
                 pixels=True,
             )
-            report = gate_values(check_plan(made.plan, observation, run.recipe.gate))
+            report = gate_values(check_plan(first_view(made.plan), observation, run.recipe.gate))
     finally:
         stages.close()
     return _kept(made.plan, run, folder), report

@@ -9,6 +9,7 @@ from cascade.gate import plan_view, psnr_db
 from cascade.metrics.image_motion import moves
 from cascade.metrics.physical import camera_stillness, teleport, track_survival
 from cascade.scorers.paths import hand_path
+from cascade.tiles import first_view
 
 
 class PhysicalCues:
@@ -57,7 +58,7 @@ class FirstFrame:
         """Return the peak signal-to-noise ratio of frame 0 against the camera image as the plan sees it [dB]."""
         scores: list[float | None] = []
         for candidate in candidates:
-            plan = candidate.plan
+            plan = first_view(candidate.plan)
             seen = plan_view(observation.image(plan.camera).rgb, plan.transform)
             scores.append(psnr_db(seen, plan.frames[0]))
         return scores
