@@ -6,7 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from cascade.contracts.errors import DataError, WeightsError, did_you_mean
+from cascade.metrics.image_motion import STILL, check_frames, moves
+from cascade.metrics.result import Frames, Result, measured, no_motion
+from cascade.metrics.visual import frechet
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,6 +22,7 @@ class Adapter:
         name: key in documents.
         file: name of the TorchScript file with the network, without which it does not run.
         takes: what the network maps to what.
+        frames: how many frames of a clip it takes, None for all.
         source: where the weights come from; fetching them is the reader's decision, licence included.
     """
 
@@ -24,6 +30,7 @@ class Adapter:
     file: str
     takes: str
     source: str
+    frames: int | None = None
 
 
 ADAPTERS: tuple[Adapter, ...] = (
@@ -42,8 +49,9 @@ ADAPTERS: tuple[Adapter, ...] = (
     Adapter(
         name="fvd_videomae",
         file="videomae-large-ssv2.ts",
-        takes="(N, 3, 16, 224, 224) clips to (N, 1024) features",
+        takes="(N, 3, 16, 224, 224) clips in -1..1 to (N, 1024) features",
         source="the VideoMAE network used by cd-fvd (Ge et al., 2024), as TorchScript",
+        frames=16,
     ),
 )
 
@@ -85,3 +93,74 @@ def load_network(name: str, folder: Path) -> Any:
         raise WeightsError(
             f"{path}: expected TorchScript, found something else ({error}).", "Trace it anew."
         ) from error
+
+
+def lpips(frames: Frames, reference: Frames, folder: Path) -> Result:
+    """Learned perceptual distance (LPIPS, Zhang et al., 2018), 0.., lower is better; mean over frames.
+
+    Caveat: of how things look, not of whether they can be.
+
+    Args:
+        frames: (T, H, W, 3) uint8 of the plan.
+        reference: (T, H, W, 3) uint8 of the execution, aligned frame by frame.
+        folder: where the network lies.
+
+    Raises:
+        DataError: shapes differ.
+        WeightsError: the network is not there.
+    """
+    if check_frames("frames", frames).shape != reference.shape:
+        raise DataError(f"reference: expected frames of shape {frames.shape}, found {reference.shape}.")
+    network = load_network("lpips", folder)
+    if not moves(frames):
+        return no_motion(STILL)
+    import torch
+
+    with torch.inference_mode():
+        apart = network(*(_tensor(images).permute(0, 3, 1, 2) for images in (frames, reference)))
+    values = np.asarray(apart.numpy(), dtype=np.float64).reshape(-1)
+    return measured(float(values.mean()), curve=[round(float(value), 4) for value in values])
+
+
+def video_distance(name: str, clips: Frames, reference: Frames, folder: Path) -> Result:
+    """Frechet distance of two sets of clips on a video network's features (FVD), 0.., lower is better.
+
+    Unterthiner et al., 2018, for `fvd_i3d`; Ge et al., 2024, for `fvd_videomae`. Caveat: of distributions: biased below
+    about 2000 clips, and comparable only at equal clip length and size.
+
+    Args:
+        name: of the adapter.
+        clips: (N >= 2, T, H, W, 3) uint8 of plans.
+        reference: (M >= 2, T, H, W, 3) uint8 of real videos.
+        folder: where the network lies.
+
+    Raises:
+        DataError: there is no such distance, or clips are no clips.
+        WeightsError: the network is not there.
+    """
+    network = load_network(name, folder)
+    moving = float(np.mean([moves(clip) for clip in clips]))
+    features = [_video_features(network, name, one) for one in (clips, reference)]
+    return frechet(features[0], features[1], moving_share=moving)
+
+
+def _video_features(network: Any, name: str, clips: Frames) -> Any:
+    import torch
+    from torch.nn.functional import interpolate
+
+    wanted = next(adapter.frames for adapter in ADAPTERS if adapter.name == name)
+    rows = []
+    with torch.inference_mode():
+        for clip in clips:
+            count = len(clip) if wanted is None else wanted
+            chosen = clip[np.linspace(0, len(clip) - 1, count).round().astype(int)]
+            images = interpolate(_tensor(chosen).permute(0, 3, 1, 2), size=(224, 224), mode="bilinear", antialias=True)
+            rows.append(network(images.permute(1, 0, 2, 3)[None]).numpy().reshape(-1))
+    return np.stack(rows).astype(np.float64)
+
+
+def _tensor(images: Frames) -> Any:
+    """Return uint8 images as float32 in -1..1."""
+    import torch
+
+    return torch.from_numpy(images.astype(np.float32)) / 127.5 - 1
