@@ -89,8 +89,9 @@ def _load(folder: Path, kind: Any) -> Any:
         raise WeightsError(f"{folder}: expected readable weights, found broken ones ({error}).") from error
     if not all(bool(torch.isfinite(p).all()) for p in net.parameters()):
         raise WeightsError(f"{folder}: expected finite weights, found NaN.", "Train them again.")
-    net.eval().to(memory_format=torch.channels_last)
-    return net
+    # Where buffers are float32 already, diffusers leaves the rest as it was stored.
+    torch.nn.Module.to(net, dtype=torch.float32, memory_format=torch.channels_last)
+    return net.eval()
 
 
 def save_network(net: InverseDynamicsNet | LatentInverseDynamicsNet, folder: Path, card: str) -> None:
