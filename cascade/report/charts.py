@@ -147,6 +147,25 @@ def curves(
     return _svg(width, height, "".join(parts), title, f"curve {data}")
 
 
+def lanes(rows: Sequence[tuple[str, Sequence[tuple[int, int]]]], *, last: float, title: str) -> str:
+    """Return one lane per name with its stretches [first, end) of control steps as bars."""
+    width, height = CURVE[0], 26.0 * len(rows) + BOTTOM + 4
+    x0, x1 = LEFT, width - RIGHT
+    h = Scale(x0, (x1 - x0) / max(last, 1.0))
+    y1 = height - BOTTOM
+    parts = [f'<rect class="plot" x="{x0}" y="2" width="{x1 - x0:.1f}" height="{y1 - 2:.1f}"/>']
+    parts += _grid_x(h, ticks(0, max(last, 1.0), 6), 2, y1)
+    for number, (name, stretches) in enumerate(rows):
+        top = 5 + 26.0 * number
+        for a, b in stretches:
+            wide = max(float(h(b)) - float(h(a)), 1.5)
+            parts.append(f'<rect class="lane lane-{number}" x="{h(a):.1f}" y="{top}" width="{wide:.1f}" height="20"/>')
+        parts.append(f'<text class="lane" x="{x0 + 6:.0f}" y="{top + 15}">{escape(name)}</text>')
+    parts.append(f'<line class="cursor-line" x1="{x0}" x2="{x0}" y1="2" y2="{y1}"/>')
+    parts.append(f'<text class="axis" x="{x1:.0f}" y="{height - 4:.0f}" text-anchor="end">control step</text>')
+    return _svg(width, height, "".join(parts), title, f'curve data-map="{h.origin:.4f} {h.factor:.6f}"')
+
+
 def _svg(width: float, height: float, body: str, title: str, kind: str) -> str:
     name, _, data = kind.partition(" ")
     return (

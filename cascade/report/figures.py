@@ -9,13 +9,16 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from cascade.report import charts
+from cascade.report import charts, contact
+from cascade.report.age import action_age_s
 from cascade.report.charts import Line
 from cascade.report.images import as_plan_sees, data_uri, fit
+from cascade.report.run_folder import Trajectory
 from cascade.report.story import Story
 from cascade.report.timeline import ImaginedPath, Timeline
 
 CHANGE_M = 1e-6
+CONTACTS = (("fingers stopped short", contact.stopped_short), ("hand stopped short", contact.pushing))
 FROM_THE_CORNER_RAD = -2.2  # the 3-D view stays on this side, where the default camera stands
 ASKEW_RAD = 0.35
 STRIP_COLUMNS = 9
@@ -30,7 +33,8 @@ def paths(story: Story) -> list[Line]:
     sent = track.sent_m[np.isfinite(track.sent_m).all(axis=1)]
     if len(sent):
         sent = sent[np.concatenate([[True], np.linalg.norm(np.diff(sent, axis=0), axis=1) > CHANGE_M])]
-    return [*imagined, Line("commanded", sent), Line("measured", track.measured_m)]
+    others = [Line("flow" if name == "flow" else "second", path, dots=True) for name, path in story.others.items()]
+    return [*imagined, *others, Line("commanded", sent), Line("measured", track.measured_m)]
 
 
 def projections(story: Story) -> str:
@@ -75,7 +79,71 @@ def curves(story: Story) -> str:
         f'<span class="key commanded">commanded</span><span class="key measured">measured</span></p>{gripper}</div>'
         f"<div><h3>Distance of the hand from the imagined path</h3>"
         f'<p class="legend"><span class="key measured">measured</span></p>{off}</div>'
+        f"{_contact(track)}{_age(story)}{_spread(story)}"
     )
+
+
+def _contact(track: Trajectory) -> str:
+    lanes = [(name, contact.stretches(found(track))) for name, found in CONTACTS]
+    drawn = charts.lanes(lanes, last=float(track.step[-1]), title="Contact of the hand")
+    words = "; ".join(f"{name}: {sum(b - a for a, b in spans)} steps" for name, spans in lanes)
+    return (
+        '<div><h3>Contact</h3><p class="quiet small">Told to go on, but standing still: on something, or at the end of '
+        f"its way. {words}.</p>{drawn}</div>"
+    )
+
+
+def _age(story: Story) -> str:
+    track = story.run.trajectory
+    age = action_age_s(story.run)
+    if not np.isfinite(age).any():
+        return ""
+    step = track.step.astype(np.float64)
+    top = max(float(np.nanmax(age)) * 1.1, 0.1)
+    drawn = charts.curves(
+        [Line("measured", np.column_stack([step, age]))], y_range=(0.0, top), y_label="s", title="Age of the action"
+    )
+    return (
+        '<div><h3>Age of the action in use</h3><p class="quiet small">From the look it was made from: the thinking, '
+        f"then the time its chunk has run.</p>{drawn}</div>"
+    )
+
+
+def _spread(story: Story) -> str:
+    """How sure the reading of the plan is: one standard deviation where each frame was reached."""
+    lines, words = [], ""
+    for index in story.paths:
+        plan = story.run.plans.get(index)
+        spread = np.asarray(plan.readout.position_std_m) if plan is not None and plan.readout is not None else None
+        if spread is None and story.trial is not None and story.trial.get("plan") == index:
+            spread = np.asarray(story.trial.get("spread_m") or [], dtype=np.float64)
+        if spread is None or plan is None or len(spread) != len(plan):
+            continue
+        points = _by_frame(story.timeline, spread * 1000, index)
+        if len(points):
+            lines.append(Line("imagined", points, dots=True))
+    trust = [c.confidence for c in story.run.chunks.values() if len(c.confidence)]
+    if trust:
+        least = min(float(c.min()) for c in trust)
+        words = f" Least trusted target: {least:.2f} of 1."
+    if not lines:
+        return f'<div><h3>How sure the reading is</h3><p class="quiet">No reader gave a spread.{words}</p></div>'
+    top = max(float(np.nanmax(line.points[:, 1])) for line in lines) * 1.2
+    drawn = charts.curves(lines, y_range=(0.0, max(top, 2.0)), y_label="mm", title="Spread of the reading")
+    return (
+        '<div><h3>How sure the reading is</h3><p class="quiet small">One standard deviation of the imagined hand, '
+        f"at the step where its frame was reached.{words}</p>{drawn}</div>"
+    )
+
+
+def _by_frame(timeline: Timeline, values: NDArray[np.float64], index: int) -> NDArray[np.float64]:
+    """Return (P, 2) of control step and value: every frame at the middle of the moments it is shown at."""
+    points = []
+    for frame, value in enumerate(values):
+        moments = np.flatnonzero((timeline.plan == index) & (timeline.frame == frame) & (timeline.step >= 0))
+        if len(moments):
+            points.append((float(timeline.step[moments].mean()), float(value)))
+    return np.array(sorted(points)).reshape(-1, 2)
 
 
 def _imagined_opening(timeline: Timeline, path: ImaginedPath, index: int) -> NDArray[np.float64]:

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import re
+import shlex
 from collections.abc import Mapping
 from html import escape
 from importlib.resources import files
@@ -16,15 +17,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cascade.contracts import DataError
-from cascade.report import figures, sections
+from cascade.report import figures, sections, trial
 from cascade.report.charts import bounds
 from cascade.report.images import Sheets, as_plan_sees, encode_sheets, fit
 from cascade.report.numbers import failure_stage, outcome_of, verdict_words
 from cascade.report.run_folder import RunRecord, read_run
 from cascade.report.story import Story, tell
 from cascade.report.timeline import ImaginedPath
+from cascade.report.tracks import tracks_of
 
 MOST_BYTES = 15_000_000
+MOST_TRACKED = 12  # plans whose tracks are shown
 FRAME_BYTES = 11_000_000
 QUALITIES = ((92, 320), (80, 256), (65, 160), (50, 96))  # WebP quality and largest side [px], best first
 MARKS = {
@@ -48,12 +51,19 @@ def build_report(run_dir: Path, output: Path | None = None) -> Path:
     Raises:
         DataError: `run_dir` is no run folder, its run.json is broken, or `output` cannot be written.
     """
-    story = tell(read_run(run_dir))
-    page = _page(story)
+    page = _page(tell(read_run(run_dir)))
+    return write_page(page, output or run_dir / "report.html", str(run_dir), MOST_BYTES)
+
+
+def write_page(page: str, target: Path, about: str, most_bytes: int) -> Path:
+    """Write a page whole or not at all, and return its path.
+
+    Raises:
+        DataError: it is too large, or `target` cannot be written.
+    """
     size = len(page.encode("utf-8"))
-    if size > MOST_BYTES:
-        raise DataError(f"{run_dir}: expected a report under {MOST_BYTES / 1e6:.0f} MB, found {size / 1e6:.1f} MB.")
-    target = output or run_dir / "report.html"
+    if size > most_bytes:
+        raise DataError(f"{about}: expected a report under {most_bytes / 1e6:.0f} MB, found {size / 1e6:.1f} MB.")
     partial = target.with_name(target.name + ".partial")
     try:
         partial.write_text(page, encoding="utf-8")
@@ -68,18 +78,20 @@ def build_report(run_dir: Path, output: Path | None = None) -> Path:
 
 def _page(story: Story) -> str:
     run, timeline = story.run, story.timeline
-    script = _asset("report.js")
+    script = asset("report.js")
     digest = base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")
     outcome, verdict = outcome_of(run.facts), verdict_words(run.facts)
     said = str(run.facts.get("instruction") or "")
     stage = failure_stage(run.facts)
-    because = f'<p class="because">Stage at fault: <b>{escape(stage)}</b></p>' if stage else ""
+    because = trial.sentence(story.trial)
+    if not because and stage and story.trial is None:
+        because = f'<p class="because">Ended in stage: <b>{escape(stage)}</b></p>'
     versions = run.facts.get("versions")
     version = f" {versions.get('cascade-wam', '')}" if isinstance(versions, Mapping) else ""
     pieces = {
         "title": escape(f"{verdict} · {run.facts.get('task') or run.folder.name}"),
         "script_hash": f"sha256-{digest}",
-        "style": _asset("report.css"),
+        "style": asset("report.css"),
         "outcome": outcome,
         "eyebrow": sections.eyebrow(run.facts),
         "mark": MARKS.get(outcome, "?"),
@@ -99,6 +111,11 @@ def _page(story: Story) -> str:
         else "",
         "projections": figures.projections(story),
         "curves": figures.curves(story),
+        "second": "".join(
+            f'<span class="key {"flow" if name == "flow" else "second"}">imagined, read by {escape(name)}</span>'
+            for name in story.others
+        ),
+        "trial": trial.evidence(story.trial, f"cascade blame {shlex.quote(run.folder.name)}"),
         "gate": sections.gate(run),
         "time": sections.times(run),
         "facts": sections.facts(run),
@@ -109,10 +126,11 @@ def _page(story: Story) -> str:
         "script": script,
     }
     # One pass, so that a text of the run that looks like a placeholder stays a text.
-    return re.sub(r"\{\{(\w+)\}\}", lambda match: pieces[match.group(1)], _asset("report.html"))
+    return re.sub(r"\{\{(\w+)\}\}", lambda match: pieces[match.group(1)], asset("report.html"))
 
 
-def _asset(name: str) -> str:
+def asset(name: str) -> str:
+    """Return the text of a file that pages are made from."""
     return (files("cascade.report") / "assets" / name).read_text(encoding="utf-8")
 
 
@@ -120,7 +138,7 @@ def _data(story: Story) -> str:
     run, timeline = story.run, story.timeline
     lines = figures.paths(story)
     low, high = bounds([line.points for line in lines], story.workspace_m)
-    plans, executed = _frames(story)
+    plans, executed = frames_of(story)
     value = {
         "moments": {
             "t_s": [round(float(t), 3) for t in timeline.t_s],
@@ -129,6 +147,7 @@ def _data(story: Story) -> str:
         },
         "plans": [_plan_data(run, story.paths[index], index, plans[index]) for index in plans],
         "executed": executed.as_json() if executed is not None else None,
+        "others": [{"name": name, "path": _points(path)} for name, path in story.others.items()],
         "measured": _points(run.trajectory.measured_m),
         "commanded": _points(next(line.points for line in lines if line.kind == "commanded")),
         "workspace": None if story.workspace_m is None else _points(story.workspace_m),
@@ -140,16 +159,24 @@ def _data(story: Story) -> str:
 
 
 def _plan_data(run: RunRecord, path: ImaginedPath, index: int, sheets: Sheets) -> dict[str, Any]:
+    tracks = tracks_of(run, index) if index < MOST_TRACKED else None
     return {
         "index": index,
         "count": len(run.plans[index]),
         "path": _points(path.position_m),
         "sheets": sheets.as_json(),
+        "size": list(run.plans[index].frames.shape[2:0:-1]),
+        "tracks": None if tracks is None else tracks.as_json(),
     }
 
 
-def _frames(story: Story) -> tuple[dict[int, Sheets], Sheets | None]:
-    """Encode the plans' frames and the executed frames of all moments, as well as the size of the page allows."""
+def frames_of(story: Story, *, share: int = 1) -> tuple[dict[int, Sheets], Sheets | None]:
+    """Encode the plans' frames and the executed frames of all moments, as well as the size of the page allows.
+
+    Args:
+        story: of the run.
+        share: how many runs share the page.
+    """
     run, timeline = story.run, story.timeline
     wanted = timeline.executed[timeline.executed >= 0]
     first = next(iter(run.plans.values()), None)
@@ -161,7 +188,7 @@ def _frames(story: Story) -> tuple[dict[int, Sheets], Sheets | None]:
             frames = fit(as_plan_sees(frames, first.transform) if first is not None else frames, largest=side)
             executed = encode_sheets(frames, quality=quality)
         size = sum(sheets.size_bytes for sheets in plans.values()) + (executed.size_bytes if executed else 0)
-        if size <= FRAME_BYTES:
+        if size <= FRAME_BYTES / share:
             return plans, executed
     return plans, executed
 

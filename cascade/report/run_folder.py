@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ class StoredChunk:
         gripper: (H,) commanded opening 0..1.
         final: whether it exhausts its plan.
         provenance: extractor and reasons.
+        confidence: (H,) 0..1, empty when the extractor gives none.
     """
 
     plan: int
@@ -41,6 +42,7 @@ class StoredChunk:
     gripper: Floats
     final: bool
     provenance: Mapping[str, Any]
+    confidence: Floats = field(default_factory=lambda: np.zeros(0))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -227,6 +229,7 @@ def _chunks(folder: Path, problems: list[str]) -> dict[int, StoredChunk]:
                 gripper=np.asarray(row.get("gripper", []), dtype=np.float64).reshape(-1),
                 final=bool(row.get("final", True)),
                 provenance=row.get("provenance") or {},
+                confidence=np.asarray(row.get("confidence") or [], dtype=np.float64).reshape(-1),
             )
         except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
             problems.append(f"Chunk {path.stem} cannot be read ({_short(error)}).")

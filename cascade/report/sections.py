@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cascade.report.age import deadline_ms
 from cascade.report.numbers import (
     STAGES,
     GateCheck,
@@ -156,12 +157,20 @@ def times(run: RunRecord) -> str:
         if stage != "motion" and plan >= 0:
             of_plan = thinking.setdefault(plan, {})
             of_plan[stage] = of_plan.get(stage, 0.0) + ms
-    longest = max((sum(of_plan.values()) for of_plan in thinking.values()), default=0.0)
+    deadline = deadline_ms(run)
+    longest = max([*(sum(of_plan.values()) for of_plan in thinking.values()), (deadline or 0.0) * 1.05], default=0.0)
     for plan, of_plan in sorted(thinking.items())[:MOST_BARS]:
         ordered = [(name, of_plan[name]) for name in _ordered(of_plan)]
-        bars.append(_bar(f"Thinking, plan {plan}", ordered, longest))
+        bars.append(_bar(f"Thinking, plan {plan}", ordered, longest, deadline))
     more = len(thinking) - MOST_BARS
     note = f'<p class="quiet small">{more} more plans are not drawn.</p>' if more > 0 else ""
+    if deadline is not None and thinking:
+        late = sum(sum(of_plan.values()) > deadline for of_plan in thinking.values())
+        kept = f"{late} of {len(thinking)} took longer" if late else "every one kept it"
+        note += (
+            f'<p class="quiet small">The line is the deadline, {milliseconds(deadline)}: how long the motion of a plan '
+            f"lasts. A plan thought within it could be made while the last one is carried out; {kept}.</p>"
+        )
     return f'<div class="bars">{"".join(bars)}</div>{note}{_stage_table(stages, total)}'
 
 
@@ -169,7 +178,7 @@ def _ordered(names: Iterable[str]) -> list[str]:
     return sorted(names, key=lambda name: (STAGES.index(name) if name in STAGES else len(STAGES), name))
 
 
-def _bar(label: str, parts: Sequence[tuple[str, float]], full: float) -> str:
+def _bar(label: str, parts: Sequence[tuple[str, float]], full: float, deadline: float | None = None) -> str:
     pieces = "".join(
         f'<i class="{_swatch(stage)}" style="width:{ms / max(full, 1e-9) * 100:.2f}%" '
         f'title="{escape(stage)} {milliseconds(ms)}"></i>'
@@ -177,6 +186,9 @@ def _bar(label: str, parts: Sequence[tuple[str, float]], full: float) -> str:
     )
     words = ", ".join(f"{stage} {milliseconds(ms)}" for stage, ms in parts)
     whole = milliseconds(sum(ms for _, ms in parts))
+    if deadline is not None:
+        words += f", deadline {milliseconds(deadline)}"
+        pieces += f'<b class="deadline" style="left:{deadline / max(full, 1e-9) * 100:.2f}%"></b>'
     return (
         f'<div><span>{escape(label)}</span><span class="bar" role="img" aria-label="{escape(words)}">{pieces}</span>'
         f"<span>{whole}</span></div>"

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cascade.report import trial
 from cascade.report.run_folder import RunRecord
 from cascade.report.timeline import ImaginedPath, Timeline, build_timeline, imagined_path, nearest_imagined
 
@@ -23,6 +24,7 @@ class Story:
         paths: imagined path by plan index.
         workspace_m: (2, 3) box the end effector must stay in, or None.
         distance_m: (N,) of the measured hand from its plan's path, NaN where unknown.
+        trial: what blame left in the run folder, or None.
     """
 
     run: RunRecord
@@ -30,13 +32,25 @@ class Story:
     paths: Mapping[int, ImaginedPath]
     workspace_m: NDArray[np.float64] | None
     distance_m: NDArray[np.float64]
+    trial: Mapping[str, Any] | None = None
+
+    @property
+    def others(self) -> dict[str, NDArray[np.float64]]:
+        """What other readers see in the plan on trial: those that are not drawn as the imagined path already."""
+        shown = " ".join(path.source for path in self.paths.values())
+        seen = trial.paths(self.trial)
+        return {name: path for name, path in seen.items() if name == "flow" or name not in shown}
 
 
 def tell(run: RunRecord) -> Story:
-    """Return the story of a run."""
+    """Return the story of a run, with what blame said of it if it was asked."""
+    from cascade.blame.investigate import stored_blame
+
     indices = sorted({*run.plans, *(chunk.plan for chunk in run.chunks.values())})
     paths = {index: imagined_path(run, index) for index in indices}
-    return Story(run, build_timeline(run), paths, workspace_of(run.facts), nearest_imagined(run, paths))
+    return Story(
+        run, build_timeline(run), paths, workspace_of(run.facts), nearest_imagined(run, paths), stored_blame(run.folder)
+    )
 
 
 def workspace_of(facts: Mapping[str, Any]) -> NDArray[np.float64] | None:

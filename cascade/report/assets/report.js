@@ -62,6 +62,7 @@
     const executed = drawExecuted ? drawExecuted($("executed"), moments.executed[at]) : false;
     $("imagined-note").textContent = imagined ? `${plans.size > 1 ? `plan ${plan.index}, ` : ""}frame ${frame} of ${plan.count - 1}` : "none";
     $("executed-note").textContent = executed ? `control step ${step}` : "not executed";
+    overlay(imagined ? plan : null, frame);
     const gap = imagined && executed ? difference($("imagined"), $("executed"), $("difference")) : null;
     if (gap === null) $("difference").getContext("2d").clearRect(0, 0, 9999, 9999);
     $("difference-note").textContent = gap === null ? "" : `mean ${(gap * 100).toFixed(1)} %`;
@@ -80,6 +81,36 @@
     }
     for (const line of document.querySelectorAll(".projection .line[data-plan]")) line.classList.toggle("faded", +line.dataset.plan !== moments.plan[at]);
     if (scene) scene(dots, moments.plan[at]);
+  }
+
+  // Points followed through the plan: a dot with its trail while it is kept, a cross from where it was lost.
+  let tracksOn = true;
+  function overlay(plan, frame) {
+    const canvas = $("tracks"), pen = canvas.getContext("2d"), tracks = plan && plan.tracks;
+    const scale = 4, [width, height] = plan ? plan.size : [1, 1];
+    if (canvas.width !== width * scale || canvas.height !== height * scale) Object.assign(canvas, { width: width * scale, height: height * scale });
+    pen.clearRect(0, 0, canvas.width, canvas.height);
+    $("tracks-note").textContent = tracks ? `Tracks: ${tracks.source}; ${tracks.kept[frame].filter(Boolean).length} of ${tracks.kept[frame].length} kept.` : "";
+    if (!tracks || !tracksOn) return;
+    const at = (t, i) => tracks.uv[t][i].map((value) => value * scale);
+    const paint = (style, width) => { pen.strokeStyle = "#000a"; pen.lineWidth = width + 2; pen.stroke(); pen.strokeStyle = style; pen.lineWidth = width; pen.stroke(); };
+    tracks.kept[frame].forEach((kept, i) => {
+      const [u, v] = at(frame, i);
+      pen.beginPath();
+      if (kept) {
+        for (let t = Math.max(0, frame - 5); t <= frame; t++) pen.lineTo(...at(t, i));
+        paint("#56b4e9", 1.6);
+        pen.beginPath(); pen.arc(u, v, 3.4, 0, 7); pen.fillStyle = "#56b4e9"; pen.fill(); pen.strokeStyle = "#000a"; pen.lineWidth = 1; pen.stroke();
+      } else {
+        pen.moveTo(u - 4, v - 4); pen.lineTo(u + 4, v + 4); pen.moveTo(u + 4, v - 4); pen.lineTo(u - 4, v + 4);
+        paint("#ff8a3c", 2);
+      }
+    });
+  }
+  function toggleTracks() {
+    tracksOn = !tracksOn;
+    $("show-tracks").setAttribute("aria-pressed", tracksOn);
+    show(at);
   }
 
   function place(dot, point, map) {
@@ -123,11 +154,11 @@
     if (event.key === " " && (tag === "BUTTON" || tag === "SUMMARY")) return;
     const act = {
       ArrowRight: () => (event.shiftKey ? jump(1) : show(at + 1)), ArrowLeft: () => (event.shiftKey ? jump(-1) : show(at - 1)),
-      Home: () => show(0), End: () => show(last), " ": () => play(!playing),
+      Home: () => show(0), End: () => show(last), " ": () => play(!playing), t: toggleTracks,
     }[event.key];
     if (!act) return;
     event.preventDefault();
-    if (event.key !== " ") play(false);
+    if (event.key !== " " && event.key !== "t") play(false);
     act();
   }
 
@@ -202,6 +233,11 @@
         for (const p of each.path) dot(p, colour("imagined-fill"), 3);
         pen.globalAlpha = 1;
       }
+      for (const other of data.others) {
+        const style = colour(other.name === "flow" ? "flow" : "second");
+        line(other.path, style, 1.4, other.name === "flow" ? [6, 3, 1, 3] : [3, 3]);
+        for (const p of other.path) dot(p, style, 2.4);
+      }
       line(data.commanded, colour("commanded"), 1.6, [7, 4]);
       line(data.measured, colour("measured"), 2.6);
       for (const kind of ["imagined", "measured"]) {
@@ -238,6 +274,7 @@
     if (size) for (const id of ["imagined", "executed", "difference"]) Object.assign($(id), { width: size.width, height: size.height });
     scene = view3d($("scene"));
     $("scrub").addEventListener("input", (event) => { play(false); show(Number(event.target.value)); });
+    $("show-tracks").addEventListener("click", toggleTracks);
     $("play").addEventListener("click", () => play(!playing));
     document.addEventListener("keydown", keys);
     for (const chart of document.querySelectorAll(".curve")) chart.addEventListener("click", (event) => {
