@@ -56,6 +56,9 @@ class Body(Protocol):
     def judge(self) -> End:
         """Say how it ended."""
 
+    def blame(self, stage: str) -> None:
+        """Name the stage that an error belongs to."""
+
     def check_stop(self) -> None:
         """Raise when a person wants a stop."""
 
@@ -113,6 +116,7 @@ def overlapped(body: Body, rig: Rig, settings: ExecutionConfig, instruction: str
         return _Prepared(imagined=imagined, chunk=chunk, observation=observation, seed=plan_seed, times=times)
 
     observation = body.observe()
+    body.blame("planner")
     prepare(observation, seed)  # the first plan of a process is slow and says nothing about the next ones
     began = perf_counter()
     first = prepare(observation, seed)

@@ -122,6 +122,10 @@ class _Episode:
         self._stage_ms.setdefault(name, []).append(ms)
         self._recorder.event("stage", stage=name, ms=round(ms, 3), **where)
 
+    def blame(self, stage: str) -> None:
+        """Name the stage that an error from now on belongs to."""
+        self._stage = stage
+
     def extract(self, imagined: Imagined, observation: Observation) -> ActionChunk:
         """Return the first targets of a plan; may run in another thread."""
         return imagined.chunk or self._stages.extractor.extract(imagined.plan, observation)

@@ -233,6 +233,7 @@ def test_latency_in_a_frozen_world_lets_the_old_plan_go_on(extractor):
 def test_an_episode_whose_plans_would_come_too_late_never_moves(extractor):
     result, told, _ = episode(extractor, Straight(), "execution.latency_s=30")
     assert (result.outcome, result.exit_code, result.steps) == ("error", 2, 0)
+    assert result.failure_stage == "planner"
     assert "latency x rate" in result.error.problem
     assert "30 s" in result.error.problem
     assert not told.of("motion")
