@@ -107,14 +107,12 @@ class StudyConfig(_Strict):
         return self.tasks or known
 
     def jobs(self) -> list[StudyJob]:
-        """All episodes, layout by layout and arm after arm, so that what else the machine does meets all arms."""
+        """All episodes: clock by clock, layout by layout, arm after arm, so that other work meets all arms."""
         found = []
-        for index in range(max(self.layouts.values())):
-            for clock in (clock for clock, count in self.layouts.items() if index < count):
-                for task in self.task_names:
-                    seed = self.seed + index
-                    arms = [arm for arm in self.arm_names if self._runs(arm, clock)]
-                    found += [StudyJob(arm=arm, clock=clock, task=task, seed=seed) for arm in arms]
+        for clock, count in self.layouts.items():
+            arms = [arm for arm in self.arm_names if self._runs(arm, clock)]
+            for seed, task in product(range(self.seed, self.seed + count), self.task_names):
+                found += [StudyJob(arm=arm, clock=clock, task=task, seed=seed) for arm in arms]
         return found
 
     def _runs(self, arm: str, clock: Clock) -> bool:

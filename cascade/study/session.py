@@ -41,7 +41,8 @@ def run_study(
         CascadeError: an arm cannot be built; errors within episodes are counted instead.
     """
     arms = study.build_arms()
-    values = study.model_dump(mode="json") | {
+    # Layouts may be added to a study that has run; all else of it stays.
+    values = study.model_dump(mode="json", exclude={"layouts"}) | {
         "resolved": {
             name: {"recipe": a.recipe.model_dump(mode="json"), "control": a.control} for name, a in arms.items()
         }
@@ -49,7 +50,7 @@ def run_study(
     rows = open_log(values, output, kind="study", resume=resume)
     for row in rows:
         on_row(row)
-    done = {key_of(row) for row in rows}
+    done, planned = {key_of(row) for row in rows}, {job.key for job in study.jobs()}
     work = [(arms[job.arm], job) for job in study.jobs() if job.key not in done]
     results = launch(launcher, work, workers=jobs, options=options or {}, folder=output)
     with (output / LINES).open("a", encoding="utf-8") as file, closing(results):  # type: ignore[type-var]
@@ -58,7 +59,8 @@ def run_study(
             file.flush()
             rows.append(row)
             on_row(row)
-    result = summarise(study, rows) | {"versions": versions(), "output": str(output)}
+    counted = [row for row in rows if key_of(row) in planned]
+    result = summarise(study, counted) | {"versions": versions(), "output": str(output)}
     (output / "result.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     return result
 

@@ -14,7 +14,8 @@ WHAT = {
 def policy_card(settings: PolicySettings) -> str:
     """Return Markdown: what it is, what it learnt from, what it scored, what it cannot do."""
     made = settings.provenance
-    options = " ".join(f"--set {key}={value}" for key, value in made["options"].items() if value is not None)
+    given = {key: value for key, value in made["options"].items() if value is not None}
+    options = " ".join(f"--set {key}={_plain(value)}" for key, value in given.items())
     lines = [
         "---",
         "license: apache-2.0",
@@ -43,7 +44,12 @@ def policy_card(settings: PolicySettings) -> str:
         "",
         "## Limits",
         "",
-        "One simulated scene, one camera, eleven tasks, a few minutes of one shared CPU core.",
+        f"One simulated scene, one camera, {len(made['tasks'])} tasks; minutes are of processor time, and few.",
         "",
     ]
     return "\n".join(lines)
+
+
+def _plain(value: object) -> str:
+    """Return a value as `--set` takes it."""
+    return f"[{','.join(map(str, value))}]" if isinstance(value, list | tuple) else str(value)

@@ -23,12 +23,13 @@ class PolicyConfig(PluginConfig):
 class PolicyTrainerConfig(PluginConfig):
     """Options of `cascade train planner --backend policy`."""
 
-    kind: Kind = Field(
-        "bc",
-        description="bc: actions alone; cotrained: learns to predict video too, and does without it when it acts; "
-        "joint: imagines video and reads its actions from it",
+    kinds: tuple[Kind, ...] = Field(
+        ("bc", "cotrained", "joint"),
+        min_length=1,
+        description="policies to train, one after the other on the same data. bc: actions alone; cotrained: learns to "
+        "predict video too, and does without it when it acts; joint: imagines video and reads its actions from it",
     )
-    minutes: float = Field(8.0, ge=0.01, description="wall-clock minutes of training")
+    minutes: float = Field(4.0, ge=0.01, description="minutes of processor time for each kind")
     threads: int | None = Field(None, ge=1, description="CPU threads of torch; default: leave as they are")
     batch: int = Field(16, ge=1, description="states per step")
     learning_rate: float = Field(1.5e-3, gt=0, description="peak learning rate")
@@ -37,4 +38,4 @@ class PolicyTrainerConfig(PluginConfig):
     camera: str = Field("corner", description="camera to learn from")
     autoencoder: Path | None = Field(None, description="weights whose auto-encoder is used; default: the shipped ones")
     held_out: float = Field(0.03, ge=0, lt=1, description="share of seeds never trained on")
-    max_steps: int | None = Field(None, ge=1, description="end after this many steps (for trials)")
+    max_steps: int | None = Field(None, ge=1, description="end each kind after this many steps (for trials)")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -48,10 +49,17 @@ class StageRunner:
     Args:
         stage: what to run.
         state: saved by an earlier session of the same stage, or None.
+        now: seconds of the schedule; wall time, or the processor's where others use the machine too.
     """
 
-    def __init__(self, stage: Stage, monitor: TrainingMonitor, state: Mapping[str, Any] | None = None) -> None:
-        self.stage, self._monitor = stage, monitor
+    def __init__(
+        self,
+        stage: Stage,
+        monitor: TrainingMonitor,
+        state: Mapping[str, Any] | None = None,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.stage, self._monitor, self._now = stage, monitor, now
         self.progress = Progress()
         self.optimiser = torch.optim.AdamW(
             stage.network.parameters(), lr=stage.learning_rate, betas=(0.9, 0.95), weight_decay=0.01, fused=True
@@ -93,7 +101,7 @@ class StageRunner:
             measured: called after each measurement.
             max_steps: end earlier, at this many steps.
         """
-        clock = StageClock(self.stage.minutes, elapsed_s=self.progress.elapsed_s)
+        clock = StageClock(self.stage.minutes, elapsed_s=self.progress.elapsed_s, now=self._now)
         saving, measuring, logging = Every(save_every_s), Every(measure_every_s), Every(10.0)
         self._monitor.begin(self.stage.name)
         try:

@@ -63,7 +63,8 @@ def test_every_plugin_offers_described_options(group: str, name: str) -> None:
 
 
 # Checked where tiny models are built, tests/planner/diffusers_planner, and where a server runs, tests/planner/remote.
-NEED_MORE = {"diffusers", "remote"}
+# A policy's plans are a fifth of a second long: tests/planner/policies.
+NEED_MORE = {"diffusers", "policy", "remote"}
 # Its input, a plan that says its own motion, is none of the oracle's: tests/cascade/test_given.py.
 READS_GIVEN_MOTION = {"given"}
 # Real devices, and emulated ones that move in real time: tests/robot_io/rig.
