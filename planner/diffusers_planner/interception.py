@@ -90,7 +90,8 @@ class _Watch:
         now, self._done = self._done, self._done + 1
         level = noise_level(scheduler, self._done)
         if armed if self._estimate else level <= self._handover.level + 1e-6:
-            clean = estimate_clean(scheduler, now, sample, result)
+            finished = self._done >= len(scheduler.timesteps)
+            clean = result[0] if finished else estimate_clean(scheduler, now, sample, result)
             self.caught = Caught(as_maps(result[0][0], self._grid, None), level, clean, self._done)
             raise _EndedError
 
@@ -196,11 +197,11 @@ def noise_level(scheduler: Any, index: int) -> float:
 
     For flow matching this is the scheduler's sigma. Variance-exploding and variance-preserving ones are converted.
     """
+    if index >= len(scheduler.timesteps):
+        return 0.0  # some schedules end a little above, and what they end with is decoded all the same
     if hasattr(scheduler, "sigmas") and len(scheduler.sigmas) > len(scheduler.timesteps):
         sigma, largest = float(scheduler.sigmas[index]), float(scheduler.sigmas[0])
         return sigma if largest <= 1 else sigma / (1 + sigma)
-    if index >= len(scheduler.timesteps):
-        return 0.0
     signal = float(scheduler.alphas_cumprod[int(scheduler.timesteps[index])])
     ratio = math.sqrt((1 - signal) / max(signal, 1e-12))
     return ratio / (1 + ratio)
@@ -221,6 +222,8 @@ def estimate_clean(scheduler: Any, index: int, sample: Tensor, result: Any) -> T
         return last
     here, there = float(scheduler.sigmas[index]), float(scheduler.sigmas[index + 1])
     after: Tensor = result[0]
+    if here == there:  # a last step that only repeats
+        return after
     return after + (after - sample) * (there / (here - there))
 
 
