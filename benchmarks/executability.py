@@ -194,17 +194,15 @@ def table(results: Path, svg: Path | None, trials: Path | None) -> None:
     """Print the tables of docs/consistency.md."""
     rows = load(results)
     hits, scenes = np.array([row["success"] for row in rows]), [scene(row) for row in rows]
-    print(
-        f"{len(rows)} trials on {len(set(scenes))} layouts, {hits.sum()} successes\n\n| plan | success | A, median |\n|---|---|---|"
-    )
+    print(f"{len(rows)} trials on {len(set(scenes))} layouts, {hits.sum()} successes\n")
+    print("| plan | success | A, median | refused, does not move |\n|---|---|---|---|")
     for kind in dict.fromkeys(row["kind"] for row in rows):
         mine = [row for row in rows if row["kind"] == kind]
         moving = [row["cues"]["agreement"] for row in mine if row["moves"]]
-        still = len(mine) - len(moving)
-        note = f"{np.median(moving):.3f}" if moving else "refused: does not move"
-        print(
-            f"| {kind} | {sum(row['success'] for row in mine)}/{len(mine)} | {note}{f', {still} refused' if still and moving else ''} |"
-        )
+        worked, still = sum(row["success"] for row in mine), len(mine) - len(moving)
+        print(f"| {kind} | {worked}/{len(mine)} | {f'{np.median(moving):.3f}' if moving else ''} | {still or ''} |")
+    frozen = [row for row in rows if row["kind"] == "frozen"]
+    print(f"\nfrozen plans called consistent: {sum(row['moves'] for row in frozen)} of {len(frozen)}")
     scores = scores_of(rows)
     print("\n| score | AUROC (95 %) | average precision |\n|---|---|---|")
     for name, values in scores.items():
@@ -263,6 +261,9 @@ def gate_effect(rows: Sequence[Row], trials: Path) -> None:
             f"| {lost}/{hits.sum()} | {stopped}/{(~hits).sum()} |"
         )
     own = np.array([row["kind"] == "none" for row in test])
+    left = np.array([(row.get("tube_m") or 0.0) > made.tube_m for row in test])
+    good, bad = int((left & hits).sum()), int((left & ~hits).sum())
+    print(f"tube of {made.tube_m:.3f} m left: {good} successes, {bad} failures")
     print("good plans let through:", int((gates["limits and p_exec"] & own).sum()), "of", int(own.sum()))
     kinds = dict.fromkeys(row["kind"] for row in test)
     failing = {

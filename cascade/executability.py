@@ -20,8 +20,17 @@ from cascade.metrics.result import Bools, Floats
 PENALTY = 1.0  # of the squared coefficients, of standardised cues
 FOLDS = 5
 LARGEST_Z = 4.0  # cues further out say no more than that
-LOGARITHMIC = ("agreement", "hand_jump_m", "hand_spread_m", "camera_px", "change_jump", "goal_end", "goal_path")
-HIGHER_IS_BETTER = ("tail_motion", "permanence", "survival")
+LOGARITHMIC = (
+    "agreement",
+    "hand_jump_m",
+    "hand_spread_m",
+    "camera_px",
+    "change_jump",
+    "goal_end",
+    "goal_path",
+    "object_miss_m",
+)
+HIGHER_IS_BETTER = ("tail_motion", "survival")
 # Richest first. Every rig with an extrinsically calibrated camera has what the last one needs.
 CUE_SETS: Mapping[str, tuple[str, ...]] = {
     "all cues": (*REQUIRED, *GOAL),

@@ -111,10 +111,11 @@ def reading_of(plan: VideoPlan, observation: Observation, hand: EeReadout, limit
     mask = None
     try:
         seen = image.mask(OBJECT)
-        grey = np.repeat(seen[..., None].astype(np.uint8) * 255, 3, axis=2)
-        mask = np.asarray(plan_view(grey, plan.transform)[..., 0] > 127, dtype=np.bool_)
     except DataError:
         pass
+    else:
+        grey = np.repeat(seen[..., None].astype(np.uint8) * 255, 3, axis=2)
+        mask = np.asarray(plan_view(grey, plan.transform)[..., 0] > 127, dtype=np.bool_)
     return Reading(
         frames=plan.frames,
         seen=plan_view(image.rgb, plan.transform),

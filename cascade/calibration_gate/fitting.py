@@ -131,7 +131,7 @@ def calibrate(
         weights=weights,
         camera=camera,
         bounds=tuple(_bounds([cue for _, cue in working])),
-        min_p_exec=round(_threshold(p, success, target), 4),
+        min_p_exec=round(_threshold(p, target), 4),
         first_frame_db=round(_first_frame_db(folder, [row for row, _ in working]), 2),
         tube_m=round(SLACK * _tube_m(folder, [row for row, _ in working]), 4),
         models=tuple(models),
@@ -168,14 +168,15 @@ def _best_probabilities(
     return result
 
 
-def _threshold(p: NDArray[np.float64], success: NDArray[np.bool_], target: float) -> float:
-    """Return the lowest p_exec from which on the accepted plans succeed at the rate aimed at, out of fold."""
-    known = ~np.isnan(p)
-    values, hits = p[known], success[known]
-    for limit in np.unique(values):
-        if hits[values >= limit].mean() >= target:
-            return float(limit)
-    return float(values.max())
+def _threshold(p: NDArray[np.float64], target: float) -> float:
+    """Return the lowest p_exec from which on the accepted plans are expected to succeed at the rate aimed at.
+
+    Expected, as the calibrated probabilities have it: counts of few trials would jump with every single one.
+    """
+    values = np.sort(p[~np.isnan(p)])
+    above = np.cumsum(values[::-1])[::-1] / np.arange(len(values), 0, -1)
+    enough = np.flatnonzero(above >= target)
+    return float(values[enough[0]] if len(enough) else values[-1])
 
 
 def _bounds(cues: Sequence[Cues]) -> list[Bound]:
