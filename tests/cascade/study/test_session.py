@@ -74,6 +74,7 @@ def test_an_unknown_launcher_or_option_is_told(tmp_path, name, options, told):
         list(launch(name, [], workers=1, options=options, folder=tmp_path))
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # submitit leaves its logs open here
 def test_slurm_jobs_run_in_this_process_where_submitit_is_told_to_debug(tmp_path):
     pytest.importorskip("submitit")
     options = {"cluster": "debug", "episodes_per_job": 3}
@@ -85,6 +86,7 @@ def test_slurm_jobs_run_in_this_process_where_submitit_is_told_to_debug(tmp_path
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
 @pytest.mark.parametrize(
     ("package", "launcher", "options"),
     [("ray", "ray", {}), ("submitit", "slurm", {"cluster": "local", "episodes_per_job": 1})],
@@ -100,6 +102,7 @@ def test_two_workers_elsewhere_do_what_the_pool_does(tmp_path, package, launcher
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning", "ignore::ResourceWarning")
 @pytest.mark.parametrize(
     ("package", "launcher", "options"), [("ray", "ray", {}), ("submitit", "slurm", {"cluster": "local"})]
 )
