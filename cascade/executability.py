@@ -28,7 +28,6 @@ LOGARITHMIC = (
     "change_jump",
     "goal_end",
     "goal_path",
-    "object_miss_m",
 )
 HIGHER_IS_BETTER = ("tail_motion", "survival")
 # Richest first. Every rig with an extrinsically calibrated camera has what the last one needs.
