@@ -36,7 +36,12 @@ ARMS: dict[str, tuple[str, tuple[str, ...]]] = {
     "N=1, 1 step": ("unipi", ()),
     "N=1, 4 steps": ("unipi", ("planner.options.steps=4",)),
     "N=4, 4 steps": ("best-of-n", ()),
+    "vlp": ("vlp", ()),
+    "one view": ("unipi", ("extractor.options.fuse=latents",)),
+    "three views": ("vidar", ("planner.options.options={}", "sampling.samples=1", "sampling.scorers=[]")),
+    "vidar": ("vidar", ()),
 }
+DEFAULT_ARMS = ("N=1, 1 step", "N=1, 4 steps", "N=4, 4 steps")
 PLAN_STAGES = ("plan", "decode", "readout", "choose", "extract")  # from a picture to targets
 
 
@@ -44,7 +49,7 @@ def main() -> None:
     """Run what is missing, then print the tables."""
     options = parse()
     output: Path = options.output
-    arms = {name: ARMS[name] for name in (options.arms or ARMS)}
+    arms = {name: ARMS[name] for name in (options.arms or DEFAULT_ARMS)}
     if not options.table:
         output.mkdir(parents=True, exist_ok=True)
         if (output / "episodes.jsonl").exists() and not options.resume:

@@ -43,7 +43,7 @@ def mcnemar_exact(only_first: int, only_second: int) -> float:
     if min(only_first, only_second) < 0:
         raise ValueError(f"expected counts from 0 on, found {only_first} and {only_second}")
     n = only_first + only_second
-    tail = sum(math.comb(n, k) for k in range(min(only_first, only_second) + 1)) / 2**n
+    tail: float = sum(math.comb(n, k) for k in range(min(only_first, only_second) + 1)) * 0.5**n
     return min(1.0, 2 * tail)
 
 

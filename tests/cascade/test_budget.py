@@ -119,7 +119,14 @@ def test_the_command_keeps_what_it_measured_and_refuses_what_cannot_be(tmp_path)
     app = typer.Typer()
     app.command()(plan)
     line = ["open the door", "--planner", "hold", "--set", "gate.motion=false", "--set", "extractor.name=idm"]
-    line += ["--set", "extractor.options.threads=1", "-o", str(tmp_path / "plan")]
+    line += [
+        "--set",
+        "rig.options.arm_process=false",
+        "--set",
+        "extractor.options.threads=1",
+        "-o",
+        str(tmp_path / "plan"),
+    ]
     done = CliRunner().invoke(app, [*line, "--budget", "60s", "--json"])
     assert done.exit_code == 0, done.output
     kept = json.loads((tmp_path / "plan" / "budget.json").read_text())

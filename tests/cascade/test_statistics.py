@@ -97,3 +97,13 @@ def test_more_pairs_and_fewer_comparisons_show_smaller_gaps():
     assert mcnemar_power(110, gap, 0.3, 0.05) == pytest.approx(0.8, abs=0.01)
     assert detectable_gap(400, 0.3) < gap < detectable_gap(110, 0.3, alpha=0.05 / 8)
     assert detectable_gap(4, 0.3) == math.inf
+
+
+def test_mcnemar_has_the_values_of_the_binomial():
+    assert mcnemar_exact(0, 0) == 1.0
+    assert mcnemar_exact(0, 1) == 1.0
+    assert mcnemar_exact(0, 6) == pytest.approx(0.03125)
+    assert mcnemar_exact(3, 10) == mcnemar_exact(10, 3) == pytest.approx(0.0923, abs=1e-4)
+    assert mcnemar_exact(5, 5) == 1.0
+    with pytest.raises(ValueError, match="from 0 on"):
+        mcnemar_exact(-1, 2)
