@@ -7,6 +7,7 @@ Episodes do not depend on each other and a row is written when it comes back, so
 from __future__ import annotations
 
 import multiprocessing
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -176,11 +177,13 @@ def _rows(submitit: Any, job: Any) -> list[Row]:
     """Return the rows of a finished Slurm job; its own account of what went wrong, if it failed."""
     try:
         rows: list[Row] = job.result()
+    except submitit.core.utils.FailedJobError as error:
+        # Its message is the worker's traceback, in which the line that says what happened is the last of its kind.
+        told = [line for line in str(error).splitlines() if re.match(r"[\w.]+(Error|Exception)\b", line)]
+        reason = told[-1] if told else "no traceback"
+        raise CascadeError(f"Slurm job {job.job_id} failed: {reason}", f"See {job.paths.stderr}.") from error
     except submitit.core.utils.UncompletedJobError as error:
         raise CascadeError(f"Slurm job {job.job_id} did not finish.", f"See {job.paths.stderr}.") from error
-    except submitit.core.utils.FailedJobError as error:
-        reason = str(error).strip().splitlines()[-1]
-        raise CascadeError(f"Slurm job {job.job_id} failed: {reason}", f"See {job.paths.stderr}.") from error
     return rows
 
 
