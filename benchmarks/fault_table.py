@@ -20,6 +20,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from soak import judge_again
+
 ROOT = Path(__file__).resolve().parents[1]
 TESTS = ROOT / "tests" / "robot_io" / "faults"
 
@@ -75,7 +77,7 @@ def main() -> int:
     if options.json:
         options.json.write_text(json.dumps(document, indent=1) + "\n")
     rows, failed = document["rows"], document["failed"]
-    soak = json.loads(options.soak.read_text()) if options.soak.exists() else None
+    soak = judge_again(json.loads(options.soak.read_text())) if options.soak.exists() else None
     options.out.write_text(page(document, soak))
     missing = [number for number in range(1, 32) if not any(row["number"] == number for row in rows)]
     print(f"{options.out}: {len(rows)} measured, {sum(not row['kept'] for row in rows)} promises not kept, ", end="")
@@ -198,7 +200,9 @@ def soak_text(soak: dict[str, Any] | None) -> list[str]:
         took = sorted(one["reaction_ms"] for one in these if one["reaction_ms"] is not None and one["expected"])
         times = f"{took[len(took) // 2]:.0f} ms | {took[-1]:.0f} ms" if took else "none expected | "
         once = sum(one["told_once"] for one in these)
-        lines.append(f"| {what[0]}: {what[1]} | {len(these)} | {once} | {times} |")
+        other = sum(one["found"] == ["driver_died"] for one in these)
+        crashed = f", of these {other} as `driver_died`" if other else ""
+        lines.append(f"| {what[0]}: {what[1]} | {len(these)} | {once}{crashed} | {times} |")
     lines += ["", "Reactions are as the calling thread saw them, which looks every 50 ms."]
     for name, late in soak["lateness"].items():
         lines.append(

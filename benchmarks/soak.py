@@ -32,7 +32,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from soak_devices import UR, ArmDevice, Camera, Device, Servos
+from soak_devices import CUT, UR, ArmDevice, Camera, Device, Servos, told_once
 
 ROOT = Path(__file__).resolve().parents[1]
 SAMPLE_S = 10.0
@@ -189,6 +189,14 @@ def judge(document: dict[str, Any]) -> dict[str, bool]:
     }
 
 
+def judge_again(document: dict[str, Any]) -> dict[str, Any]:
+    """Return a record with every fault judged by what is expected of it now."""
+    for one in document["injections"]:
+        one["expected"] = list(CUT) if one["what"] == "cut" else one["expected"]
+        one["told_once"] = told_once(one["found"], one["expected"])
+    return document | {"verdict": judge(document)}
+
+
 def commit() -> str:
     """Return the commit that is measured, marked when files differ from it."""
     command = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
@@ -232,7 +240,12 @@ def main() -> int:
     parser.add_argument("--gap-s", type=float, default=25.0, help="mean time between faults of one device [s]")
     parser.add_argument("--ahead", action="store_true", help="run ahead of other programs")
     parser.add_argument("--json", type=Path, help="file for everything that was measured")
+    parser.add_argument("--judge", type=Path, help="judge a file that --json wrote once more, instead of running")
     options = parser.parse_args()
+    if options.judge:
+        document = judge_again(json.loads(options.judge.read_text()))
+        show(document)
+        return 0 if all(document["verdict"].values()) else 1
     if options.ahead:
         os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(4))  # emulated devices have 5
     document = soak(options.minutes, options.seed, options.gap_s)
