@@ -46,11 +46,11 @@ from cascade.testing.faults import FaultyRig, RigFault
 
 TASKS = find_suite("metaworld-11").tasks
 GRASPS = ("basketball", "shelf-place", "hammer", "assembly")
-CALIBRATION_SEEDS = range(300, 301)
+CALIBRATION_SEEDS = range(300, 302)
 PRECISE = tuple(task for task in TASKS if task not in ("door-open", "door-close"))
 LAYOUT_OFFSET = 7919
 # Below these a healthy simulated rig is exact, and a limit would be one of rounding.
-LEAST = {"reprojection_px": 0.3, "tracking_m": 0.005, "delay_s": 0.05}
+LEAST = {"reprojection_px": 0.3, "tracking_m": 0.005, "delay_s": 0.1}
 HALF = 0.5  # a gripper that goes half its way is taken to work: what it holds may have been elsewhere
 
 
@@ -86,7 +86,7 @@ CASES = (
     Case("gripper stuck closed", Stage.GRIPPER, rig=RigFault(gripper=0.0), tasks=GRASPS),
 )
 CLEAN = Case("no fault", Stage.NONE)
-HEALTHY = (CLEAN, CASES[1])  # plans may be wrong; what reads and follows them is not
+HEALTHY = (CLEAN, CASES[0])  # the plan may be wrong; what reads and follows them is not
 
 
 class OtherWords:
@@ -297,7 +297,7 @@ def main() -> None:
     parser.add_argument("--limits", type=Path, default=Path("cascade/blame/limits.json"))
     parser.add_argument("--made", default="benchmarks/blame.py --calibrate", help="date and commit, for the file")
     parser.add_argument("--quantile", type=float, default=1.0)
-    parser.add_argument("--slack", type=float, default=1.25)
+    parser.add_argument("--slack", type=float, default=2.0)
     parser.add_argument("--log", type=Path, help="one line per episode; resumed")
     parser.add_argument("--per-case", type=int, default=6, help="episodes of each kind of fault")
     parser.add_argument("--clean", type=int, default=22, help="episodes without a fault")

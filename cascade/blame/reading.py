@@ -152,9 +152,13 @@ def frame_error_m(read_m: Floats, measured_m: Floats) -> float:
 def scale_error(read_m: Floats, measured_m: Floats) -> float | None:
     """Return by which share the read way is too long or too short, None when the hand hardly moves.
 
-    Least squares over all frames, relative to their mean, so that a constant error does not count.
+    The median over all pairs of frames that lie far apart (after Theil and Sen), so that neither a constant error nor a
+    few frames in which the hand is bent or hidden count.
     """
-    a, b = read_m - read_m.mean(axis=0), measured_m - measured_m.mean(axis=0)
-    if extent(measured_m) < MIN_PATH_M:
+    first, second = np.triu_indices(len(measured_m), k=1)
+    true, seen = measured_m[second] - measured_m[first], read_m[second] - read_m[first]
+    far = np.linalg.norm(true, axis=1) > MIN_PATH_M
+    if extent(measured_m) < MIN_PATH_M or far.sum() < LEAST_FRAMES:
         return None
-    return float(abs((a * b).sum() / (b * b).sum() - 1))
+    ratio = (seen[far] * true[far]).sum(axis=1) / (true[far] ** 2).sum(axis=1)
+    return float(abs(np.median(ratio) - 1))

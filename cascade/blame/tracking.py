@@ -13,6 +13,7 @@ Floats = NDArray[np.float64]
 MOST_DELAY_STEPS = 48
 MOVES_M = 5e-4  # less way than this in a control step says nothing about where the hand is going
 LEAST_STEPS = 20
+AS_GOOD = 0.05  # cosines this near to the best are as good
 SETTLES_STEPS = 10  # a gripper has answered a command by then
 LEAST_WAY = 0.1  # a gripper that goes less in the replay says nothing
 TOLD = 0.5  # change of the commanded opening that the gripper must answer
@@ -21,7 +22,8 @@ TOLD = 0.5  # change of the commanded opening that the gripper must answer
 def delay_s(record: RunRecord, hertz: float) -> float | None:
     """Return the delay after which the hand goes where it was told [s], None when it hardly moves.
 
-    Every delay is tried: the one at which the way of the hand points best at the target of that time ago.
+    Every delay is tried: at which does the way of the hand point at the target of that time ago? A hand that reaches
+    its targets early explains shorter delays as well, so that the longest of the best counts.
     """
     track = record.trajectory
     if len(track) < LEAST_STEPS:
@@ -29,18 +31,18 @@ def delay_s(record: RunRecord, hertz: float) -> float | None:
     sent, measured = track.sent_m, track.measured_m
     way = np.diff(measured, axis=0, prepend=measured[:1])
     length = np.linalg.norm(way, axis=1)
-    best, delay = -np.inf, 0
+    scores = []
     for steps in range(min(MOST_DELAY_STEPS, len(track) - LEAST_STEPS) + 1):
         to = sent[: len(sent) - steps] - measured[steps:] + way[steps:]
         far = np.linalg.norm(to, axis=1)
         moving = (length[steps:] > MOVES_M) & (far > 1e-6)
         if moving.sum() < LEAST_STEPS:
-            continue
+            break
         cosine = (to * way[steps:]).sum(axis=1)[moving] / (far * length[steps:])[moving]
-        score = float(np.average(cosine, weights=length[steps:][moving]))
-        if score > best + 0.01:
-            best, delay = score, steps
-    return None if best == -np.inf else delay / hertz
+        scores.append(float(np.average(cosine, weights=length[steps:][moving])))
+    if not scores:
+        return None
+    return int(np.flatnonzero(np.array(scores) >= max(scores) - AS_GOOD)[-1]) / hertz
 
 
 def gripper_share(opening: Floats, told: Floats, reference: Floats | None) -> float | None:

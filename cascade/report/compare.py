@@ -48,7 +48,7 @@ def _page(stories: list[Story]) -> str:
     pieces = {
         "title": escape(" and ".join(story.run.folder.resolve().name for story in stories)),
         "script_hash": f"sha256-{digest}",
-        "style": asset("report.css") + asset("compare.css"),
+        "style": asset("compare.css") + asset("report.css"),
         "heads": "".join(_head(name, story) for name, story in zip(NAMES, stories, strict=True)),
         "views": "".join(_views(name) for name in NAMES),
         "numbers": _numbers(stories),

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from cascade.contracts import DataError, ConfigError
+from cascade.contracts import ConfigError, DataError
 from cascade.report.age import action_age_s
 from cascade.report.images import as_plan_sees
 from cascade.report.numbers import gate_tables, verdict_words

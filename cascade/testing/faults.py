@@ -129,7 +129,6 @@ class FaultyRig:
     def __init__(self, rig: Rig, fault: RigFault) -> None:
         self._rig, self._fault = rig, fault
         self._arm = FaultyArm(rig.arm, fault)
-        self._poses: dict[str, Floats] = {}
         self._cameras: dict[str, Camera] = {name: _Moved(camera, self) for name, camera in rig.cameras.items()}
 
     @property
@@ -172,41 +171,46 @@ class FaultyRig:
         """Nothing to do."""
 
     def reset(self, *, task: str | None, seed: int) -> None:
-        """Reset the rig, note where its cameras should stand, and move them."""
+        """Reset the rig and move its cameras, before anything is drawn."""
         self._rig.reset(task=task, seed=seed)
         self._arm.begin()
         if not any(self._fault.camera_shift_m):
             return
         import mujoco
 
-        world: Any = getattr(self._rig, "world", None)
-        if world is None:
-            raise IncompatibleError("faulty rig: expected the rig 'sim', found another.")
-        model, data = world.model, world.data
+        model, data = self._world().model, self._world().data
         for name in self._rig.cameras:
             index = model.cam(name).id
             built = _BUILT.setdefault((id(model), name), np.array(model.cam_pos[index]))
-            model.cam_pos[index] = built
-            mujoco.mj_camlight(model, data)
-            self._poses[name] = np.array(self._rig.cameras[name].read().T_base_cam)
             model.cam_pos[index] = built + np.array(self._fault.camera_shift_m)
         mujoco.mj_camlight(model, data)
 
+    def _world(self) -> Any:
+        world = getattr(self._rig, "world", None)
+        if world is None:
+            raise IncompatibleError("faulty rig: expected the rig 'sim', found another.")
+        return world
+
     def restore(self) -> None:
         """Put the cameras back, for whoever uses the rig next."""
-        world: Any = getattr(self._rig, "world", None)
-        for name in self._poses:
-            model = world.model
-            model.cam_pos[model.cam(name).id] = _BUILT[(id(model), name)]
+        model = self._world().model
+        for name in self._rig.cameras:
+            built = _BUILT.get((id(model), name))
+            if built is not None:
+                model.cam_pos[model.cam(name).id] = built
 
     def observe(self) -> Observation:
         """Images as the moved cameras see them, with the poses they were calibrated at."""
         seen = self._rig.observe()
-        return replace(seen, images={name: self.as_calibrated(image, name) for name, image in seen.images.items()})
+        return replace(seen, images={name: self.as_calibrated(image) for name, image in seen.images.items()})
 
-    def as_calibrated(self, image: CameraImage, name: str) -> CameraImage:
+    def as_calibrated(self, image: CameraImage) -> CameraImage:
         """Return an image with the pose its camera was calibrated at."""
-        return replace(image, T_base_cam=self._poses[name]) if name in self._poses else image
+        if image.T_base_cam is None:
+            return image
+        T = np.array(image.T_base_cam)
+        T[:3, 3] -= np.array(self._fault.camera_shift_m)
+        return replace(image, T_base_cam=T)
 
     def describe(self) -> Mapping[str, Any]:
         """As the rig: it knows nothing of the fault."""
@@ -238,7 +242,7 @@ class _Moved:
 
     def read(self, *, max_age_s: float = 0.15) -> CameraImage:
         """What it sees, with the pose it was calibrated at."""
-        return self._rig.as_calibrated(self._camera.read(max_age_s=max_age_s), self.name)
+        return self._rig.as_calibrated(self._camera.read(max_age_s=max_age_s))
 
 
 class FaultyArm:
