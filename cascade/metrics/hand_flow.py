@@ -48,15 +48,19 @@ class View:
 def hand_by_flow(flow: NDArray[np.float32], start_px: Floats) -> Floats:
     """Return the (T, 2) path of the hand in pixels, carried by dense flow from where it is in frame 0.
 
-    Each step is the median flow of the fastest pixels of a patch around the hand.
+    Each step is the median flow of the fastest pixels of a patch around the hand, less the median flow of the picture:
+    nothing where the camera stands still; where the imagined one drifts, the hand is not said to move with it.
 
     Args:
         flow: (T-1, H, W, 2) from each frame to the next [px].
         start_px: (2,) the hand in frame 0, from the arm's encoders.
     """
-    path = [np.asarray(start_px, dtype=np.float64)]
+    seen = np.asarray(start_px, dtype=np.float64)
+    path = [seen]
     for step in flow:
-        path.append(path[-1] + _patch_motion(step, path[-1]))
+        motion = _patch_motion(step, seen)
+        seen = seen + motion
+        path.append(path[-1] + motion - np.median(step.reshape(-1, 2), axis=0))
     return np.stack(path)
 
 

@@ -53,8 +53,17 @@ def test_noise_on_a_frozen_plan_is_not_motion() -> None:
 
 def test_flow_carries_the_hand_along_a_constant_motion() -> None:
     flow = np.zeros((4, 64, 64, 2), np.float32)
-    flow[..., 0] = 2.0
+    flow[:, 20:40, 10:40, 0] = 2.0
     np.testing.assert_allclose(hand_by_flow(flow, np.array([20.0, 30.0]))[:, 0], [20, 22, 24, 26, 28])
+
+
+def test_a_drifting_camera_does_not_carry_the_hand_along() -> None:
+    flow = np.zeros((4, 64, 64, 2), np.float32)
+    flow[:, 20:40, 10:40, 0] = 2.0
+    drifting = flow + np.array([3.0, -1.0], np.float32)
+    np.testing.assert_allclose(
+        hand_by_flow(drifting, np.array([20.0, 30.0])), hand_by_flow(flow, np.array([20.0, 30.0])), atol=1e-4
+    )
 
 
 def test_a_hand_at_the_picture_s_edge_is_followed_without_falling_off() -> None:
