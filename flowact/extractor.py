@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from cascade.contracts import ActionChunk, ActionSpace, CameraImage, DataError, Needs, Observation, VideoPlan
 from flowact.grasping import Grasping
 from flowact.handled import Mode
+from flowact.overlay import track_record
 from flowact.pushing import Pushing
 from flowact.reading import PlanReading, read_plan
-from flowact.scene import ObjectView, object_mask, robot_mask, view_object
+from flowact.scene import ObjectView, base_pose, object_mask, robot_mask, view_object
 from flowact.session import Handling, Now
 from flowact.settings import FlowConfig
 from flowact.surroundings import Surroundings
@@ -26,6 +28,7 @@ TIP_M = 0.015  # the finger tips reach this far below the tool centre
 class _Progress:
     reading: PlanReading
     handling: Handling
+    tracks: dict[str, Any] | None  # told with the first chunk, for reports
 
 
 class FlowExtractor:
@@ -68,7 +71,7 @@ class FlowExtractor:
             view=self._view(image),
         )
         step = progress.handling.advance(now)
-        reading = progress.reading
+        reading, tracks, progress.tracks = progress.reading, progress.tracks, None
         return chunk_of(
             step.waypoints,
             observation,
@@ -82,6 +85,7 @@ class FlowExtractor:
                 "motion": str(reading.motion.kind),
                 "rms_px": round(reading.motion.rms_px, 3),
                 "phase": step.note,
+                **({} if tracks is None else {"tracks": tracks}),
             },
         )
 
@@ -90,9 +94,10 @@ class FlowExtractor:
         robot = robot_mask(image)
         around = Surroundings(image, robot)
         others = Surroundings(image, robot | reading.mask)
+        tracks = track_record(reading, plan.transform.intrinsics(image.K), base_pose(image))
         if reading.handled.mode is Mode.GRASP:
-            return _Progress(reading, Grasping(reading, around))
-        return _Progress(reading, Pushing(reading, around, others))
+            return _Progress(reading, Grasping(reading, around), tracks)
+        return _Progress(reading, Pushing(reading, around, others), tracks)
 
     def _view(self, image: CameraImage) -> ObjectView | None:
         if self.config.mask != "segment":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -47,6 +49,26 @@ def draw(
         _dots(drawn[t], tracks.uv[t][kept], KEPT)
         _dots(drawn[t], path[: t + 1], FITTED)
     return drawn
+
+
+def track_record(
+    reading: PlanReading, K: NDArray[np.float64], T_base_cam: NDArray[np.float64], *, most: int = 40
+) -> dict[str, Any]:
+    """Return the tracks as JSON values, for reports: `uv` (T, N, 2) plan pixels, `kept` (T, N) 0 or 1.
+
+    Args:
+        reading: of a plan.
+        K: of the plan image.
+        T_base_cam: camera pose.
+        most: how many points at most.
+    """
+    tracks = reading.tracks
+    error = np.nan_to_num(reprojection_error(reading.motion, tracks, K, T_base_cam), nan=np.inf)
+    count = tracks.uv.shape[1]
+    chosen = np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(int))
+    kept = (tracks.weight > 0) & (error < KEPT_WITHIN_PX)
+    uv = np.nan_to_num(tracks.uv[:, chosen])
+    return {"uv": uv.round(1).tolist(), "kept": kept[:, chosen].astype(int).tolist()}
 
 
 def _dots(image: NDArray[np.uint8], uv: NDArray[np.float64], colour: tuple[int, int, int]) -> None:

@@ -159,3 +159,28 @@ def test_a_script_in_the_instruction_is_text(make_run, open_page: Opener) -> Non
     assert "data-owned" not in dom[:400]
     assert "<title>owned" not in dom
     assert shown(dom, "verdict") == attack
+
+
+def test_t_shows_and_hides_the_tracks(make_run, open_page: Opener) -> None:
+    painted = (
+        "const n=()=>{const c=document.getElementById('tracks');"
+        "return c.getContext('2d').getImageData(0,0,c.width,c.height).data.filter((v,i)=>i%4===3&&v).length};"
+        "const a=n();" + pressed("t") + ";const b=n();" + pressed("t") + ";const c=n();"
+        "document.getElementById('clock').textContent=[a,b,c].join(' ')"
+    )
+    shown_at_first, hidden, again = map(int, shown(open_page(build_report(make_run()), act=painted), "clock").split())
+    assert shown_at_first > 100
+    assert hidden == 0
+    assert again == shown_at_first
+
+
+def test_one_slider_moves_two_runs(make_run, open_page: Opener) -> None:
+    from cascade.report.compare import build_comparison
+
+    first, second = make_run(), make_run(name="20261120-130000-pick-avdc", plans=2)
+    act = (
+        pressed("End") + ";const end=document.getElementById('executed-A-note').textContent;" + pressed("Home") + ";"
+        "document.getElementById('clock').textContent=end+'|'+document.getElementById('executed-B-note').textContent"
+    )
+    dom = open_page(build_comparison(first, second), act=act)
+    assert shown(dom, "clock") == "step 180|step 0"
