@@ -32,6 +32,10 @@ class Browser:
             page = next(each for each in json.load(reply) if each["type"] == "page")
         self._socket = connect(page["webSocketDebuggerUrl"], max_size=None, proxy=None)
 
+    def close(self) -> None:
+        """Let go of the page."""
+        self._socket.close()
+
     def call(self, method: str, **params: Any) -> dict[str, Any]:
         """Call a method of the protocol and return its result."""
         self._number += 1
@@ -52,7 +56,7 @@ class Browser:
         """Go to an address."""
         self.call("Page.navigate", url=url)
 
-    def wait(self, script: str, timeout_s: float = 90.0) -> Any:
+    def wait(self, script: str, timeout_s: float = 200.0) -> Any:
         """Wait until an expression is true in the page, and return it."""
         until = time.monotonic() + timeout_s
         while time.monotonic() < until:
@@ -81,7 +85,9 @@ def browser(tmp_path: Path) -> Iterator[Browser]:
         while not (port_file.is_file() and port_file.read_text().splitlines()):
             assert time.monotonic() < until, "the browser does not answer"
             time.sleep(0.05)
-        yield Browser(tmp_path, int(port_file.read_text().splitlines()[0]))
+        page = Browser(tmp_path, int(port_file.read_text().splitlines()[0]))
+        yield page
+        page.close()
     finally:
         process.terminate()
         process.wait(timeout=30)

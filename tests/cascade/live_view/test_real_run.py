@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 
-@pytest.mark.parametrize("answer", ["approve and stop", "reject"])
+@pytest.mark.parametrize("answer", ["approve and stop", pytest.param("reject", marks=pytest.mark.slow)])
 def test_a_person_decides_in_the_page(tmp_path: Path, browser, answer: str) -> None:
     command = ["run", "open the door", "--view", "--confirm", "each", "--no-report", "--json", "--runs", str(tmp_path)]
+    command += ["--set", "rig.options.arm_process=false"]
     code = "import sys; from cascade.cli.app import main; sys.argv[0] = 'cascade'; main()"
     run = subprocess.Popen(
         [sys.executable, "-c", code, *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -27,7 +28,8 @@ def test_a_person_decides_in_the_page(tmp_path: Path, browser, answer: str) -> N
         if found := re.search(r"http://127\.0\.0\.1:\d+/\?token=\S+", line):
             url = found.group()
             break
-    threading.Thread(target=lambda: said.extend(run.stderr or []), daemon=True).start()
+    rest = threading.Thread(target=lambda: said.extend(run.stderr or []), daemon=True)
+    rest.start()
     assert url, said
     browser.open(url)
     browser.wait("document.documentElement.dataset.state === 'asking'")
@@ -43,8 +45,13 @@ def test_a_person_decides_in_the_page(tmp_path: Path, browser, answer: str) -> N
     browser.wait("document.documentElement.dataset.state === 'done'")
     assert browser.eval("document.documentElement.dataset.error") is None
     assert run.wait(timeout=120) == 130
-    result = json.loads(run.stdout.read()) if run.stdout is not None else {}
+    assert run.stdout is not None
+    result = json.loads(run.stdout.read())
+    rest.join(timeout=20)
+    run.stdout.close()
+    run.stderr.close()
     assert result["outcome"] == "interrupted"
     assert (result["steps"] > 0) is (answer != "reject")
-    asked = [row for row in map(json.loads, (Path(result["run"]) / "events.jsonl").open()) if row["kind"] == "consent"]
+    events = (Path(result["run"]) / "events.jsonl").read_text().splitlines()
+    asked = [row for row in map(json.loads, events) if row["kind"] == "consent"]
     assert [row["agreed"] for row in asked] == [answer != "reject"]

@@ -6,6 +6,7 @@ import http.client
 import json
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -28,24 +29,35 @@ def address(view: LiveView) -> tuple[str, int, str]:
     return parts.hostname or "", parts.port or 0, parts.query
 
 
-def ask(view: LiveView, method: str, path: str, *, token: str | None = None, body: dict | None = None, **headers: str):
+@contextmanager
+def reply_to(view: LiveView, method: str, path: str, token: str | None, body: str, headers: dict[str, str]):
     host, port, query = address(view)
     connection = http.client.HTTPConnection(host, port, timeout=20)
-    query = query if token is None else f"token={token}"
-    connection.request(method, f"{path}?{query}", body=json.dumps(body or {}), headers=headers)
-    return connection.getresponse()
+    try:
+        connection.request(method, f"{path}?{query if token is None else f'token={token}'}", body=body, headers=headers)
+        reply = connection.getresponse()
+        yield reply
+        reply.close()
+    finally:
+        connection.close()
+
+
+def ask(view: LiveView, method: str, path: str, *, token: str | None = None, body: object = None, **headers: str):
+    with reply_to(view, method, path, token, json.dumps(body or {}), headers) as reply:
+        reply.read()
+        return reply
 
 
 def heard(view: LiveView, topic: str):
     """The first value of a topic on a fresh stream."""
-    reply = ask(view, "GET", "/events")
-    wanted = False
-    for raw in reply:
-        line = raw.decode().strip()
-        if line == f"event: {topic}":
-            wanted = True
-        elif wanted and line.startswith("data: "):
-            return json.loads(line[6:])
+    with reply_to(view, "GET", "/events", None, "", {}) as reply:
+        wanted = False
+        for raw in reply:
+            line = raw.decode().strip()
+            if line == f"event: {topic}":
+                wanted = True
+            elif wanted and line.startswith("data: "):
+                return json.loads(line[6:])
     raise AssertionError(f"{topic} was never told")
 
 
@@ -139,8 +151,7 @@ def test_the_policy_says_how_often(view: LiveView) -> None:
     assert Asked(view, policy=Policy.NEVER).result() is True
 
 
-def test_a_body_that_is_no_json_is_refused(view: LiveView) -> None:
-    host, port, query = address(view)
-    connection = http.client.HTTPConnection(host, port, timeout=20)
-    connection.request("POST", f"/approve?{query}", body="]")
-    assert connection.getresponse().status == 400
+def test_a_body_that_is_no_object_is_refused(view: LiveView) -> None:
+    with reply_to(view, "POST", "/approve", None, "]", {}) as reply:
+        assert reply.status == 400
+    assert ask(view, "POST", "/approve", body=[1]).status == 400
