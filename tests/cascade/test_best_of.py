@@ -106,7 +106,7 @@ def test_a_plan_that_goes_where_one_failed_comes_behind_others(extractor, table)
 def test_failures_can_be_forgotten(extractor, table):
     observation, plan = table
     plans = [plan, shifted(plan, (0.01, 0, 0)), shifted(plan, (0.15, 0, 0))]
-    failed = [hand_path(extractor.extract(plan, observation), observation.arm.position_m)]
+    failed = [hand_path(extractor.extract(shifted(plan, (0, 0, 0)), observation), observation.arm.position_m)]
     stages = stages_of(extractor, "consensus", overrides=["sampling.avoid_m=0"])
     assert choose(stages, plans, observation, LIMITS, failed).best.sample == 1
 
@@ -144,12 +144,12 @@ def test_a_plan_read_in_parts_is_read_anew_unless_it_was_read_last(table):
 def test_every_scorer_says_its_unit_and_prefers_the_true_plan_to_a_broken_one(extractor, table):
     observation, plan = table
     jumping = np.concatenate([plan.frames[:1], np.roll(plan.frames[1:], 25, axis=2)])
-    broken = shifted(plan, (0.0, 0.0, 0.0), frames=jumping)
+    true, broken = shifted(plan, (0, 0, 0)), shifted(plan, (0, 0, 0), frames=jumping)
     still = shifted(plan, (0, 0, 0), frames=np.repeat(plan.frames[:1], len(plan), axis=0))
     for name in ("physical", "first-frame", "consensus", "agreement"):
         scorer = build_plugin("scorer", name, {})
         assert scorer.measure.unit
-        candidates = [Candidate(plan=p, chunk=extractor.extract(p, observation)) for p in (plan, broken, still)]
+        candidates = [Candidate(plan=p, chunk=extractor.extract(p, observation)) for p in (true, broken, still)]
         scores = scorer.score(candidates, observation)
         assert len(scores) == 3
         if name == "physical":
@@ -162,7 +162,7 @@ def test_every_scorer_says_its_unit_and_prefers_the_true_plan_to_a_broken_one(ex
 def test_agreement_with_the_reading_falls_with_distance(extractor, table):
     observation, plan = table
     scorer = build_plugin("scorer", "agreement", {})
-    chunk = extractor.extract(plan, observation)
+    chunk = extractor.extract(shifted(plan, (0, 0, 0)), observation)
     near, far = (Candidate(plan=shifted(plan, (d, 0, 0)), chunk=chunk) for d in (0.02, 0.2))
     low, high = scorer.score([near, far], observation)
     assert low < high
@@ -189,7 +189,7 @@ def test_a_plan_that_leaves_something_out_shows_in_its_progress(table):
 
 def test_consensus_cannot_judge_one_plan_alone(extractor, table):
     observation, plan = table
-    alone = Candidate(plan=plan, chunk=extractor.extract(plan, observation))
+    alone = Candidate(plan=plan, chunk=extractor.extract(shifted(plan, (0, 0, 0)), observation))
     assert Consensus().score([alone], observation) == [None]
 
 
@@ -245,7 +245,7 @@ class Choices(NoRecord):
 
 
 def test_an_episode_runs_the_best_and_after_a_failure_another_way(extractor):
-    config, events = load_rig("sim"), Choices()
+    config, events = load_rig("sim", ["options.arm_process=false"]), Choices()
     stages = Stages(recipe(), Scattered(), extractor, None, (build_plugin("scorer", "consensus", {}),))
     with build_plugin("rig", config.plugin, config.options) as rig:
         result = run_episode(rig, stages, instruction="x", task="basketball", seed=0, recorder=events)
@@ -259,6 +259,6 @@ def test_an_episode_runs_the_best_and_after_a_failure_another_way(extractor):
 
 def test_distance_in_path_space_is_that_of_a_shift(table, extractor):
     observation, plan = table
-    chunk = extractor.extract(plan, observation)
+    chunk = extractor.extract(shifted(plan, (0, 0, 0)), observation)
     path = hand_path(chunk, observation.arm.position_m)
     assert path_distance_m(path, path + np.array([0.03, 0, 0])) == pytest.approx(0.03)
