@@ -27,6 +27,9 @@ def study(
     launcher_settings: Annotated[
         list[str] | None, typer.Option("--launcher-set", metavar="KEY=VALUE", help="Such as address=auto for Ray.")
     ] = None,
+    layouts: Annotated[
+        list[str] | None, typer.Option("--layouts", metavar="CLOCK=N", help="Layouts per task instead of the study's.")
+    ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Workers; use 1 where real time is measured.")] = 1,
     output: Annotated[Path | None, typer.Option("--output", "-o", metavar="DIR", help="Folder of the results.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the study in --output.")] = False,
@@ -43,6 +46,8 @@ def study(
     Examples:
         cascade study imagination --jobs 2 -o runs/imagination
 
+        cascade study imagination --layouts frozen=1 -o runs/imagination
+
         cascade study my-study.yaml --launcher ray --jobs 2 -o runs/mine --resume
     """
     from rich.console import Console
@@ -55,7 +60,7 @@ def study(
     from cascade.study.session import run_study
     from cascade.study.table import markdown, show
 
-    chosen = load_study(study)
+    chosen = load_study(study, override(Loaded({}), layouts or []).values)
     if resume and output is None:
         raise ConfigError("--resume: expected --output DIR to go on with, found none.", "Add -o DIR.")
     options = override(Loaded({}), launcher_settings or []).values

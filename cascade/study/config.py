@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import product
 from pathlib import Path
 from typing import Any, Literal
@@ -9,7 +10,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from cascade.compose import compose
-from cascade.config import RecipeConfig, RigConfig, find_config, load_yaml, resolved, validated
+from cascade.config import Loaded, RecipeConfig, RigConfig, find_config, load_yaml, resolved, validated
 from cascade.contracts.errors import ConfigError, did_you_mean
 from cascade.study.jobs import Arm, StudyJob
 from cascade.suites import find_suite, suite_settings
@@ -147,7 +148,17 @@ class StudyConfig(_Strict):
         )
 
 
-def load_study(name: str) -> StudyConfig:
-    """Return the study of a file, or a packaged one by name; raises ConfigError naming the first wrong key."""
+def load_study(name: str, layouts: Mapping[str, int] | None = None) -> StudyConfig:
+    """Return the study of a file, or a packaged one by name.
+
+    Args:
+        name: of a packaged study, or path of a YAML file.
+        layouts: layouts per task under each clock instead of the study's, unless there are none.
+
+    Raises:
+        ConfigError: there is no such study, or a key or value is wrong; it is named.
+    """
     path = find_config("studies", name) if Path(name).suffix not in (".yaml", ".yml") else Path(name)
-    return validated(StudyConfig, load_yaml(path), str(path))
+    loaded = load_yaml(path)
+    changed = {"layouts": dict(layouts)} if layouts else {}
+    return validated(StudyConfig, Loaded(loaded.values | changed, loaded.origin), str(path))
