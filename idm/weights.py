@@ -90,7 +90,7 @@ def _load(folder: Path, kind: Any) -> Any:
     if not all(bool(torch.isfinite(p).all()) for p in net.parameters()):
         raise WeightsError(f"{folder}: expected finite weights, found NaN.", "Train them again.")
     # Where buffers are float32 already, diffusers leaves the rest as it was stored.
-    torch.nn.Module.to(net, dtype=torch.float32, memory_format=torch.channels_last)
+    torch.nn.Module.to(net, torch.float32).to(memory_format=torch.channels_last)
     return net.eval()
 
 
