@@ -62,6 +62,8 @@ def put_on_trial(run: Path) -> None:
             blame(run)
     except CascadeError as error:
         typer.echo(f"  No stage was put on trial: {error.problem}", err=True)
+    except Exception as error:  # a plug-in may raise anything; the report is made without
+        typer.echo(f"  No stage was put on trial: {type(error).__name__}: {error}", err=True)
 
 
 def _recording(run: Path) -> Path:

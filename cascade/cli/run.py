@@ -107,6 +107,10 @@ def run(
     else:
         result = carry_out(chosen, runs=runs, command=command, listener=Narrator(), move=execute, policy=policy)
     keep_budget(fit, Path(result.run_dir))
+    if report and result.outcome in ("failed", "rejected"):
+        from cascade.cli.inspect import put_on_trial
+
+        put_on_trial(Path(result.run_dir))  # which stage is at fault stands first in the report
     page = write_report(result) if report or open_ else None
     if open_ and page is not None:
         typer.launch(page.resolve().as_uri())

@@ -95,6 +95,8 @@ class LiveView:
 
         sheets = encode_sheets(fit(plan.frames, largest=LARGEST_PX), quality=QUALITY)
         self._board.put("plan", {"index": index, "instruction": plan.instruction, **sheets.as_json()})
+        if self._pictured_s < 0:  # frame 0 is what the camera saw
+            self._picture(0, 0.0, lambda: plan.frames[0], 0)
 
     def chunk(self, index: int, plan: int, chunk: ActionChunk) -> None:
         """Show how many targets are next."""

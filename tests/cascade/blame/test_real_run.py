@@ -66,6 +66,7 @@ def test_a_camera_that_moved_is_blamed_before_what_it_spoils(faulty_run: Path) -
     assert document["stage"] == "calibration"
 
 
+@pytest.mark.slow
 def test_a_shifted_extractor_is_blamed(tmp_path: Path) -> None:
     options = {"extractor": "idm", "options": {"fuse": "pixels"}, "bias_m": [0.0, 0.05, 0.0]}
     carry_out(tmp_path / "run", RigFault(), f"extractor={json.dumps({'name': 'distorted', 'options': options})}")
