@@ -94,12 +94,14 @@ def read_rows(path: Path) -> list[Row]:
     if not path.is_file():
         return []
     rows: list[Row] = []
-    for line in path.read_text(encoding="utf-8").splitlines():
+    lines = path.read_text(encoding="utf-8").splitlines()
+    for line in lines:
         try:
             rows.append(json.loads(line))
         except ValueError:
             break
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    if len(rows) < len(lines):  # only then, since another process may be writing to a whole file
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     return rows
 
 

@@ -33,15 +33,16 @@ def study(
     jobs: Annotated[int, typer.Option(min=1, help="Workers; use 1 where real time is measured.")] = 1,
     output: Annotated[Path | None, typer.Option("--output", "-o", metavar="DIR", help="Folder of the results.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the study in --output.")] = False,
+    evaluate: Annotated[bool, typer.Option("--evaluate", help="Run nothing; evaluate what --output holds.")] = False,
     runs: Annotated[Path, typer.Option(envvar="CASCADE_RUNS", help="Where results go without -o.")] = Path("runs"),
     plots: Annotated[bool, typer.Option("--plots/--no-plots", help="Write SVG plots beside the result.")] = True,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
     """Compare arms on shared scenes: planners crossed with extractors, and policies beside them.
 
-    Every episode is a line of episodes.jsonl; an interrupted study goes on with --resume. With --resume a finished one
-    is only evaluated again. The word "better" appears where an exact paired test, adjusted for the number of
-    comparisons, and a bootstrap interval both allow it.
+    Every episode is a line of episodes.jsonl; an interrupted study goes on with --resume, and --evaluate says what there
+    is. The word "better" appears where an exact paired test, adjusted for the number of comparisons, and a bootstrap
+    interval both allow it.
 
     Examples:
         cascade study imagination --jobs 2 -o runs/imagination
@@ -61,14 +62,22 @@ def study(
     from cascade.study.table import markdown, show
 
     chosen = load_study(study, override(Loaded({}), layouts or []).values)
-    if resume and output is None:
-        raise ConfigError("--resume: expected --output DIR to go on with, found none.", "Add -o DIR.")
+    if (resume or evaluate) and output is None:
+        option = "--evaluate" if evaluate else "--resume"
+        raise ConfigError(f"{option}: expected --output DIR with a study, found none.", "Add -o DIR.")
     options = override(Loaded({}), launcher_settings or []).values
     folder = output or new_run_folder(runs, "study", chosen.name)
     try:
         with _progress(chosen.name, len(chosen.jobs())) as on_row:
             result = run_study(
-                chosen, folder, launcher=launcher.value, options=options, jobs=jobs, resume=resume, on_row=on_row
+                chosen,
+                folder,
+                launcher=launcher.value,
+                options=options,
+                jobs=jobs,
+                resume=resume or evaluate,
+                only_evaluate=evaluate,
+                on_row=on_row,
             )
     except KeyboardInterrupt:
         typer.echo(f"Interrupted. Go on with the same command and: --resume -o {shlex.quote(str(folder))}", err=True)

@@ -23,6 +23,7 @@ def run_study(
     options: Mapping[str, Any] | None = None,
     jobs: int = 1,
     resume: bool = False,
+    only_evaluate: bool = False,
     on_row: Callable[[Row], None] = lambda row: None,
 ) -> dict[str, Any]:
     """Run what is missing, write `episodes.jsonl` and `result.json` into `output`, and return the result document.
@@ -34,6 +35,7 @@ def run_study(
         options: of the launcher.
         jobs: workers. Under the clock realtime they compete for the machine: use 1 there.
         resume: continue what an interrupted study left in `output`.
+        only_evaluate: run nothing; the result is that of the episodes which are there.
         on_row: called with every finished episode, those of earlier runs first.
 
     Raises:
@@ -51,7 +53,7 @@ def run_study(
     for row in rows:
         on_row(row)
     done, planned = {key_of(row) for row in rows}, {job.key for job in study.jobs()}
-    work = [(arms[job.arm], job) for job in study.jobs() if job.key not in done]
+    work = [(arms[job.arm], job) for job in study.jobs() if job.key not in done and not only_evaluate]
     results = launch(launcher, work, workers=jobs, options=options or {}, folder=output)
     with (output / LINES).open("a", encoding="utf-8") as file, closing(results):  # type: ignore[type-var]
         for row in results:

@@ -51,6 +51,8 @@ def test_a_study_goes_on_where_a_kill_left_it_and_the_result_is_the_same(tmp_pat
 
     lines = (tmp_path / "episodes.jsonl").read_text().splitlines()
     (tmp_path / "episodes.jsonl").write_text("\n".join(lines[:3]) + "\n" + lines[3][:30])  # as a kill would leave it
+    so_far = run_study(still(), tmp_path, resume=True, only_evaluate=True)
+    assert (so_far["episodes"], so_far["planned"]) == (3, 4)
     again = run_study(still(), tmp_path, resume=True)
 
     assert keys(tmp_path) == whole
@@ -118,10 +120,10 @@ def test_the_command_runs_a_file_and_writes_table_plots_and_rows(tmp_path):
     import yaml
 
     path = tmp_path / "still.yaml"
-    path.write_text(yaml.safe_dump(STUDY | {"layouts": {"frozen": 1}}))
+    path.write_text(yaml.safe_dump(STUDY))
     out = tmp_path / "out"
 
-    done = CliRunner().invoke(app, ["study", str(path), "-o", str(out), "--json"])
+    done = CliRunner().invoke(app, ["study", str(path), "--layouts", "frozen=1", "-o", str(out), "--json"])
 
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout)["episodes"] == 2
