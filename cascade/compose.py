@@ -179,7 +179,7 @@ def with_task(run: RunConfig, rig: Rig) -> RunConfig:
         ConfigError: the rig has tasks and the instruction names none of them.
     """
     find = getattr(rig, "scene_for", None)
-    if run.task is not None or not callable(find):
+    if run.task is not None or not callable(find) or rig.monitor is None:  # nothing judges what a real table shows
         return run
     task = find(run.instruction)
     if task is None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import yaml
 
+from cascade.compose import compose, with_task
 from cascade.contracts import ConfigError
 from cascade.plugins import build_plugin, plugin_options
 from robot_io.calibration.files import CameraCalibration, save_calibration
@@ -180,3 +181,14 @@ def test_where_a_camera_stands_counts_only_when_it_was_measured_with_this_arm(tm
     assert rig.provides.extrinsics is known
     problem = rig.cameras["front"].calibration_problem
     assert known or "expected arm 'ur5e', found one of arm 'xarm7'" in str(problem)
+
+
+def test_a_table_that_nothing_judges_needs_no_task():
+    given = options()
+    del given["scene"]
+    given["cameras"] = {"corner": {"plugin": "synthetic"}}
+    run, _ = compose(instruction="tidy up", task=None, seed=0, rig="ur5e-loopback", recipe="unipi")
+
+    assert with_task(run, build_plugin("rig", "real", given)).task is None
+    with pytest.raises(ConfigError, match="cannot tell which of its scenes is meant"):
+        with_task(run, build_plugin("rig", "real", options()))
