@@ -40,7 +40,7 @@ def study(
 ) -> None:
     """Compare arms on shared scenes: planners crossed with extractors, and policies beside them.
 
-    Every episode is a line of episodes.jsonl; an interrupted study goes on with --resume, and --evaluate says what there
+    Every episode is a line of episodes.jsonl; an interrupted study goes on with --resume, --evaluate tells what there
     is. The word "better" appears where an exact paired test, adjusted for the number of comparisons, and a bootstrap
     interval both allow it.
 

@@ -20,8 +20,16 @@ def sheets(result: Result) -> Iterator[Sheet]:
     for clock, arms in result["arms"].items():
         if not arms:
             continue
-        yield f"{result['study']}: success, {_clock(clock)}", _ARMS, [_arm(name, arm) for name, arm in arms.items()]
-        yield f"successes by task, {_clock(clock)}", ("task", *arms), list(_tasks(result, arms))
+        yield (
+            f"{result['study']}: success, {_clock(clock)}",
+            _ARMS,
+            [_arm(f"{i} {name}", arm) for i, (name, arm) in enumerate(arms.items(), 1)],
+        )
+        yield (
+            f"successes by task and number of the arm, {_clock(clock)}",
+            ("task", *_numbers(arms)),
+            list(_tasks(result, arms)),
+        )
         compared = result["comparisons"][clock]
         if compared:
             yield f"comparisons, {_clock(clock)}", _PAIRS, [_pair(entry) for entry in compared]
@@ -68,6 +76,11 @@ def _pair(entry: Mapping[str, Any]) -> tuple[str, ...]:
     )
 
 
+def _numbers(arms: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the numbers of the arms, for columns too narrow for names."""
+    return tuple(str(number) for number in range(1, len(arms) + 1))
+
+
 def _span(interval: Sequence[float]) -> str:
     return f"{100 * interval[0]:.0f}-{100 * interval[1]:.0f}"
 
@@ -79,11 +92,10 @@ def _clock(clock: str) -> str:
 def show(result: Result, console: Console) -> None:
     """Print all tables and what they may be taken for."""
     for title, names, rows in sheets(result):
-        table = Table(title=title, box=SIMPLE_HEAD)
+        table = Table(title=title, box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
         for name in names:
-            table.add_column(
-                name, justify="left" if name in ("arm", "task", "first", "second", "first is") else "right"
-            )
+            text = name in ("arm", "task", "first", "second", "first is")
+            table.add_column(name, justify="left" if text else "right", overflow="fold")
         for row in rows:
             table.add_row(*row)
         console.print(table)

@@ -87,7 +87,7 @@ def test_tables_fit_a_narrow_terminal_and_say_what_is_unfinished(tmp_path, rows,
     assert max(len(line) for line in out.getvalue().splitlines()) <= 80
     assert "not finished" in out.getvalue()
     assert any("no gap could have been shown" in line for line in notes(result))
-    assert "| a | 4/4 | 100 |" in markdown(result)
+    assert "| 1 a | 4/4 | 100 |" in markdown(result)
 
     files = write_plots(result, tmp_path)
     assert [path.name for path in files] == ["success.svg", "tasks.svg", "time.svg"]
