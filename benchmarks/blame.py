@@ -2,7 +2,7 @@
 
     python benchmarks/blame.py --calibrate healthy.jsonl     # writes cascade/blame/limits.json
     python benchmarks/blame.py --log faults.jsonl            # faulty and clean runs on other layouts; resumable
-    python benchmarks/blame.py --log faults.jsonl --table
+    python benchmarks/blame.py --log benchmarks/results/blame-faults.jsonl.gz --table    # as in docs
 
 Faults: the plan of another layout, or made for another sentence (plan); inverse dynamics scaled or shifted
 (extraction); cameras 3 cm from where they were calibrated (calibration); targets that reach the arm late (tracking); a
@@ -15,6 +15,7 @@ the plan was at fault.
 from __future__ import annotations
 
 import argparse
+import gzip
 import json
 import shutil
 import tempfile
@@ -45,9 +46,9 @@ from cascade.suites import find_suite
 from cascade.testing.faults import FaultyRig, RigFault
 
 TASKS = find_suite("metaworld-11").tasks
+# Tasks on which few faults are forgiven: the others are done in spite of most.
 GRASPS = ("basketball", "shelf-place", "hammer", "assembly")
 CALIBRATION_SEEDS = range(300, 302)
-PRECISE = tuple(task for task in TASKS if task not in ("door-open", "door-close"))
 LAYOUT_OFFSET = 7919
 # Below these a healthy simulated rig is exact, and a limit would be one of rounding.
 LEAST = {"reprojection_px": 0.3, "tracking_m": 0.005, "delay_s": 0.1}
@@ -73,15 +74,15 @@ def _distorted(**values: Any) -> tuple[str, ...]:
 
 
 CASES = (
-    Case("plan of another layout", Stage.PLAN, other_layout=True),
-    Case("plan for another sentence", Stage.PLAN, other_words=True),
-    Case("idm scaled 1.3", Stage.EXTRACTION, _distorted(scale=1.3), tasks=PRECISE),
-    Case("idm scaled 0.7", Stage.EXTRACTION, _distorted(scale=0.7), tasks=PRECISE),
-    Case("idm shifted 4 cm", Stage.EXTRACTION, _distorted(bias_m=[0.04, 0.0, 0.0]), tasks=PRECISE),
-    Case("idm shifted 5 cm up", Stage.EXTRACTION, _distorted(bias_m=[0.0, 0.0, 0.05]), tasks=PRECISE),
-    Case("camera moved 3 cm", Stage.CALIBRATION, rig=RigFault(camera_shift_m=(0.03, 0.0, 0.0)), tasks=PRECISE),
-    Case("camera moved 3 cm down", Stage.CALIBRATION, rig=RigFault(camera_shift_m=(0.0, 0.0, -0.03)), tasks=PRECISE),
-    Case("tracker 0.4 s late", Stage.TRACKING, rig=RigFault(lag_steps=32), tasks=PRECISE),
+    Case("plan of another layout", Stage.PLAN, other_layout=True, tasks=GRASPS),
+    Case("plan for another sentence", Stage.PLAN, other_words=True, tasks=GRASPS),
+    Case("idm scaled 1.3", Stage.EXTRACTION, _distorted(scale=1.3), tasks=GRASPS),
+    Case("idm scaled 0.7", Stage.EXTRACTION, _distorted(scale=0.7), tasks=GRASPS),
+    Case("idm shifted 4 cm", Stage.EXTRACTION, _distorted(bias_m=[0.04, 0.0, 0.0]), tasks=GRASPS),
+    Case("idm shifted 5 cm up", Stage.EXTRACTION, _distorted(bias_m=[0.0, 0.0, 0.05]), tasks=GRASPS),
+    Case("camera moved 3 cm", Stage.CALIBRATION, rig=RigFault(camera_shift_m=(0.03, 0.0, 0.0)), tasks=GRASPS),
+    Case("camera moved 3 cm down", Stage.CALIBRATION, rig=RigFault(camera_shift_m=(0.0, 0.0, -0.03)), tasks=GRASPS),
+    Case("tracker 0.4 s late", Stage.TRACKING, rig=RigFault(lag_steps=32), tasks=GRASPS),
     Case("gripper stuck open", Stage.GRIPPER, rig=RigFault(gripper=1.0), tasks=GRASPS),
     Case("gripper stuck closed", Stage.GRIPPER, rig=RigFault(gripper=0.0), tasks=GRASPS),
 )
@@ -244,8 +245,11 @@ def judged(row: dict[str, Any], limits: Limits) -> dict[str, Any]:
 
 
 def rows_of(log: Path) -> list[dict[str, Any]]:
-    """Rows of a log."""
-    return [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()] if log.is_file() else []
+    """Rows of a log, which may be compressed."""
+    if not log.is_file():
+        return []
+    text = gzip.decompress(log.read_bytes()).decode() if log.suffix == ".gz" else log.read_text(encoding="utf-8")
+    return [json.loads(line) for line in text.splitlines()]
 
 
 def table(rows: list[dict[str, Any]]) -> str:
@@ -283,6 +287,8 @@ def fill(log: Path, todo: list[tuple[Case, str, int]], *, successes: bool) -> li
     """Run what a log lacks and return its rows."""
     known = {(row["case"], row["task"], row["seed"]) for row in rows_of(log)}
     missing = [(case, task, seed) for case, task, seed in todo if (case.name, task, seed) not in known]
+    if not missing:
+        return rows_of(log)
     with log.open("a", encoding="utf-8") as file:
         for case, task, seed in track(missing, description=log.stem):
             file.write(json.dumps(episode(case, task, seed, successes=successes)) + "\n")
