@@ -110,7 +110,7 @@ def test_a_planner_that_keeps_the_contract_passes() -> None:
         (changed(provenance={"digest": np.float32(1)}), "provenance"),
         (changed(provenance={"loss": float("nan")}), "provenance"),
         (changed(plan_id="always"), "plan_id"),
-        (changed(latents=PlanLatents(values=np.zeros((4, 8, 4, 4), np.float32), space="x")), "latents"),
+        (changed(latents=PlanLatents(values=np.zeros((6, 8, 4, 4), np.float32), space="x")), "latents"),
         (changed(flow=np.zeros((5, 8, 8, 2), np.float32)), "flow"),
         (changed(frame_dt_s=0.0), "frame_dt_s"),
         (Restless(), "same seed"),

@@ -129,6 +129,7 @@ def both_cameras(scene: SimpleNamespace, seed: int) -> Any:
     )
 
 
+@pytest.mark.slow
 def test_one_network_learns_several_views_from_wherever_one_left_off(
     trained: Path, scene: SimpleNamespace, tmp_path: Path
 ) -> None:

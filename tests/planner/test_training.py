@@ -119,6 +119,7 @@ def overfit(network: PlanUNet, steps: int, windows: int = 16):
         return target, network(*inputs).residual, inputs
 
 
+@pytest.mark.slow
 def test_sixteen_plans_are_learnt_by_heart_frame_by_frame_and_word_by_word():
     torch.manual_seed(1)
     network = PlanUNet(width=32, multipliers=(1, 2, 2), condition=64, stem=16, points=8, tasks=2)
