@@ -105,6 +105,7 @@ def test_a_run_prints_one_json_document_and_its_plan_can_be_read_and_replayed(tm
     assert again["run"] != document["run"]
 
 
+@pytest.mark.slow
 def test_two_runs_at_once_do_not_disturb_each_other(tmp_path):
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     line = [*CASCADE, "run", "close the faucet", "--task", "faucet-close", *ORACLE, "--json"]

@@ -112,10 +112,17 @@ def scene() -> SimpleNamespace:
 
 
 @pytest.fixture(scope="session")
-def trained(play: Play, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Weights after a few seconds of training on drawn play."""
+def trained(play: Play, tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """Weights after a few seconds of training on drawn play; made once for all workers."""
+    from filelock import FileLock
+
     from idm.plugins import TRAINER
 
-    folder = tmp_path_factory.mktemp("weights")
-    TRAINER.build(TRAINER.config(steps=120, batch=16, threads=1, held_out=0.2)).train(play, folder, resume=False)
+    base = tmp_path_factory.getbasetemp()
+    folder = (base if worker_id == "master" else base.parent) / "idm-trained"
+    with FileLock(f"{folder}.lock"):
+        if not (folder / "scores.json").exists():
+            TRAINER.build(TRAINER.config(steps=120, batch=16, threads=1, held_out=0.2)).train(
+                play, folder, resume=False
+            )
     return folder

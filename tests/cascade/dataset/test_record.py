@@ -101,6 +101,7 @@ def test_the_same_seeds_give_the_same_digest_however_they_are_recorded(expert, t
     assert again["digest"] == summary["digest"]
 
 
+@pytest.mark.slow
 def test_play_counts_in_total_and_claims_no_success(tmp_path):
     code, output, errors = record(
         "--kind", "play", "--tasks", "door-open,hammer", "--episodes", 3, *SMALL, "--json", "-o", tmp_path / "set"
