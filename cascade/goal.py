@@ -8,7 +8,7 @@ goal, another task or half a task is told from the one that was asked for. Sente
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -63,14 +63,7 @@ class GoalModel:
 
     def find(self, instruction: str) -> str | None:
         """Return the known sentence that is meant, or None: the same words, or most of them in common."""
-        words = _words(instruction)
-        best, like = None, 0.0
-        for known in self.sentences:
-            other = _words(known)
-            share = len(words & other) / max(1, len(words | other))
-            if share > like:
-                best, like = known, share
-        return best if like >= LIKE else None
+        return nearest_sentence(instruction, self.sentences)
 
     def expect(self, instruction: str, image: Frames) -> Goal | None:
         """Return where the hand should go, or None for a sentence that is not known.
@@ -130,6 +123,18 @@ class GoalModel:
         parts = ("mean", "weights", "offset_m", "spread_m")
         sentences = json.loads(header["sentences"])
         return cls({text: _Sentence(*(arrays[f"{n}.{part}"] for part in parts)) for n, text in enumerate(sentences)})
+
+
+def nearest_sentence(instruction: str, known: Iterable[str]) -> str | None:
+    """Return the one of the known sentences that is meant, or None: the same words, or most of them in common."""
+    words = _words(instruction)
+    best, like = None, 0.0
+    for sentence in known:
+        other = _words(sentence)
+        share = len(words & other) / max(1, len(words | other))
+        if share > like:
+            best, like = sentence, share
+    return best if like >= LIKE else None
 
 
 def fit_goals(examples: Sequence[Example]) -> GoalModel:

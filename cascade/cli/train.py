@@ -1,4 +1,4 @@
-"""`cascade train planner|idm`: reproduce the weights of a stage from recorded data."""
+"""`cascade train planner|idm|value`: reproduce the weights of a stage from recorded data."""
 
 from __future__ import annotations
 
@@ -68,6 +68,22 @@ def idm(
     _train("idm" if reads == "frames" else "idm-latents", datasets, output, minutes, settings or [], resume, as_json)
 
 
+@app.command()
+def value(
+    datasets: Datasets,
+    output: Output,
+    settings: Settings = None,
+    resume: Resume = False,
+    as_json: AsJson = False,
+) -> None:
+    """Train the progress value on recorded demonstrations; the scorer `value` ranks plans by it.
+
+    Example:
+        cascade train value data/expert -o train/value --set camera=corner
+    """
+    _train("value", datasets, output, None, settings or [], resume, as_json)
+
+
 def _train(
     name: str,
     datasets: list[Path],
@@ -108,6 +124,8 @@ def _train(
 def _next(name: str, output: Path) -> str:
     stages = {"planner": "planner.options.weights", "idm": "extractor.options.weights"}
     stages["idm-latents"] = stages["idm"]
+    if name == "value":
+        return f"Next: put `name: value, options: {{weights: {output / 'weights'}}}` under a recipe's sampling.scorers."
     if name in stages:
         return f"Next: cascade eval metaworld-11 --set {stages[name]}={output}"
     return f"Next: {output / 'weights' / 'README.md'} says how to load the weights."

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from pydantic import Field
 
 from cascade.contracts import ConfigError, PlanReader, PluginConfig, PluginSpec, Scorer
@@ -37,6 +39,13 @@ class ProgressConfig(PluginConfig):
 
     reader: str = Field("idm", description="extractor plug-in that reads progress in plans that do not bring it")
     options: dict[str, object] = Field(default_factory=dict, description="options of that extractor")
+
+
+class ValueConfig(PluginConfig):
+    """Options of the learned value."""
+
+    weights: Path | None = Field(None, description="folder that `cascade train value` wrote; default: the shipped one")
+    last: int = Field(3, ge=1, le=16, description="last frames whose mean is taken")
 
 
 class VlmConfig(PluginConfig):
@@ -90,6 +99,13 @@ def _progress(options: ProgressConfig) -> Scorer:
     return EvenProgress(reader)
 
 
+def _value(options: ValueConfig) -> Scorer:
+    from cascade.scorers.value import LearnedValue
+    from cascade.value.model import SHIPPED, ValueModel
+
+    return LearnedValue(ValueModel.load(options.weights or SHIPPED), last=options.last)
+
+
 def _vlm(options: VlmConfig) -> Scorer:
     from cascade.scorers.vlm import VisionLanguageJudge
 
@@ -111,4 +127,5 @@ AGREEMENT: PluginSpec[Scorer] = PluginSpec("do two readings of the plan agree", 
 PHYSICAL: PluginSpec[Scorer] = PluginSpec("drift, jumps and lost texture", PhysicalConfig, _physical)
 FIRST_FRAME: PluginSpec[Scorer] = PluginSpec("frame 0 against the camera", FirstFrameConfig, _first_frame)
 PROGRESS: PluginSpec[Scorer] = PluginSpec("does the task go on evenly", ProgressConfig, _progress)
+VALUE: PluginSpec[Scorer] = PluginSpec("how far along is the task, by a small network", ValueConfig, _value)
 VLM: PluginSpec[Scorer] = PluginSpec("a vision-language model is asked", VlmConfig, _vlm)

@@ -1,0 +1,1 @@
+"""A learned value of a state: how far along is the task that a sentence names, by what a frame shows?"""
