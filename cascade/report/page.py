@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from cascade.contracts import DataError
 from cascade.report import figures, sections, trial
 from cascade.report.charts import bounds
+from cascade.report.choices import choices
 from cascade.report.images import Sheets, as_plan_sees, encode_sheets, fit
 from cascade.report.numbers import failure_stage, outcome_of, verdict_words
 from cascade.report.run_folder import RunRecord, read_run
@@ -116,6 +117,7 @@ def _page(story: Story) -> str:
             for name in story.others
         ),
         "trial": trial.evidence(story.trial, f"cascade blame {shlex.quote(run.folder.name)}"),
+        "choices": choices(run.events),
         "gate": sections.gate(run),
         "time": sections.times(run),
         "facts": sections.facts(run),
