@@ -180,7 +180,7 @@ def _order(one: Judged) -> tuple[bool, bool, float, float, int]:
 
 def _read(stages: Stages, plan: VideoPlan, observation: Observation, limits: Limits) -> tuple[ActionChunk | None, str]:
     """Return the chunk of a plan, and why it may not run."""
-    settings = stages.recipe.gate
+    settings, reader = stages.recipe.gate, stages.hand_reader
     try:
         chunk = stages.extractor.extract(plan, observation)
     except (IncompatibleError, ConfigError):
@@ -188,7 +188,7 @@ def _read(stages: Stages, plan: VideoPlan, observation: Observation, limits: Lim
     except CascadeError as error:
         return None, error.problem
     for subject, report in (
-        ("plan", check_plan(first_view(plan), observation, settings)),
+        ("plan", check_plan(first_view(plan), observation, settings, reader=reader, limits=limits)),
         ("chunk", check_chunk(chunk, observation.arm, limits, settings)),
     ):
         if report.verdict is Verdict.REJECT:

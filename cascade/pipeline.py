@@ -23,6 +23,11 @@ class Stages:
     reader: PlanReader | None = None
     scorers: tuple[Scorer, ...] = ()
 
+    @property
+    def hand_reader(self) -> object:
+        """Who reads the hand in a plan for a calibrated gate: the recipe's reader, or else the extractor."""
+        return self.reader or self.extractor
+
     def close(self) -> None:
         """Let go of what stages hold (such as the oracle's own rig)."""
         with closing(self.planner), closing(self.extractor), closing(self.reader), ExitStack() as stack:

@@ -245,8 +245,8 @@ class _Episode:
         return index, None
 
     def _look_at(self, plan: VideoPlan, observation: Observation, settings: GateConfig) -> GateReport:
-        reader = self._stages.reader or self._stages.extractor
-        return check_plan(first_view(plan), observation, settings, reader=reader, limits=self._rig.arm.spec.limits)
+        reader, limits = self._stages.hand_reader, self._rig.arm.spec.limits
+        return check_plan(first_view(plan), observation, settings, reader=reader, limits=limits)
 
     def imagine(self, observation: Observation, instruction: str, seed: int, timed: Timer | None = None) -> Imagined:
         """Return a plan ready to run; with a `timed` of its own it may run in another thread."""

@@ -31,8 +31,8 @@ def imagine(run: RunConfig, folder: Path) -> tuple[VideoPlan, dict[str, Any]]:
     """
     resolved(run)
     rig: Rig = build_plugin("rig", run.rig.plugin, run.rig.options)
-    if run.recipe.sampling.samples > 1:
-        return _best(run, rig, folder)
+    if run.recipe.sampling.samples > 1 or run.recipe.gate.calibration is not None:
+        return _judged(run, rig, folder)
     planner = build_plugin("planner", run.recipe.planner.name, run.recipe.planner.options)
     with rig, closing(planner):
         check_needs(f"planner {run.recipe.planner.name!r}", planner.needs, rig)
@@ -43,25 +43,26 @@ def imagine(run: RunConfig, folder: Path) -> tuple[VideoPlan, dict[str, Any]]:
     return _kept(plan, run, folder), report
 
 
-def _best(run: RunConfig, rig: Rig, folder: Path) -> tuple[VideoPlan, dict[str, Any]]:
-    """As `imagine`, of a recipe that samples and chooses; so the extractor has to be built too."""
+def _judged(run: RunConfig, rig: Rig, folder: Path) -> tuple[VideoPlan, dict[str, Any]]:
+    """As `imagine`, of a recipe that reads plans to choose or to judge one; so the extractor has to be built too."""
     stages = build_stages(run.recipe)
     try:
         with rig:
             check_compatible(rig, stages)
             run = with_task(run, rig)
-            observation = _look(rig, run, stages.planner)
+            observation, limits = _look(rig, run, stages.planner), rig.arm.spec.limits
             made = sample(
                 stages,
                 observation,
                 observation,
                 run.instruction,
                 seed=run.seed,
-                limits=rig.arm.spec.limits,
+                limits=limits,
                 timed=lambda name, stage: nullcontext(),
                 pixels=True,
             )
-            report = gate_values(check_plan(first_view(made.plan), observation, run.recipe.gate))
+            look = {"reader": stages.hand_reader, "limits": limits}
+            report = gate_values(check_plan(first_view(made.plan), observation, run.recipe.gate, **look))
     finally:
         stages.close()
     return _kept(made.plan, run, folder), report
