@@ -64,9 +64,10 @@ def _verdict(one: Mapping[str, Any], first: bool) -> str:
         away = one.get("failed_m")
         far = f"{number(away * 1000, 2)} mm from" if isinstance(away, int | float) else "like"
         against.append(f"{far} a plan that failed")
-    kind, sign, word = ("pass", "✓", "chosen") if first else ("fail", "✕", "put last") if against else ("quiet", "", "")
-    mark = f'<span class="{kind}">{sign} {word}</span>' if word else ""
-    return f"{mark}{'<br>' if mark and against else ''}{'; '.join(f'<small>{text}</small>' for text in against)}"
+    reasons = f'<span class="why">{"; ".join(against)}</span>' if against else ""
+    if first:
+        return f'<span class="clip">◐ least bad</span>{reasons}' if against else '<span class="pass">✓ chosen</span>'
+    return f'<span class="fail">✕ put last</span>{reasons}' if against else ""
 
 
 def _rank(value: Any) -> str:
