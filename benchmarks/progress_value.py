@@ -54,7 +54,7 @@ def plans(first: int, episodes: int, weights: Path) -> Iterator[Row]:
                 for kind, strength in ((Spoil.NONE, 0.0), *SPOILS):
                     spoiler.kind, spoiler.strength = kind, strength
                     plan = spoiler.plan(observation, world.monitor.instruction, seed=seed)[0]
-                    value = scorer.score([Candidate(plan, None)], observation)[0]
+                    value = scorer.score([Candidate(plan=plan, chunk=None)], observation)[0]
                     yield {"task": task, "seed": seed, "kind": kind.value, "strength": strength, "value": value}
     spoiler.close()
 

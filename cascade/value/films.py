@@ -59,10 +59,10 @@ def load_films(
         films.append(
             Film(
                 instruction=episode.instruction,
-                seed=int(episode.seed or 0),
+                seed=episode.seed,
                 frames=shrunk(np.stack([plan_view(frames[k], view) for k in picks])),
                 done=(progress[picks] / progress[-1]).astype(np.float32),
-                held_out=int(episode.seed or 0) % hold_every == hold_every - 1,
+                held_out=episode.seed % hold_every == hold_every - 1,
             )
         )
     kept = sum(film.held_out for film in films)
