@@ -20,6 +20,7 @@ from cascade.contracts.records import ActionChunk
 
 REPEATS = 3  # timed calls per setting, after one that warms up; the middle one counts
 LEAST_FRAMES_SHARE = 0.25
+FRAME_STEP = 4  # where a planner does not say what its frame counts are one more than a multiple of
 _UNITS = {"ms": 1.0, "s": 1e3, "min": 6e4}
 
 
@@ -101,30 +102,30 @@ def parse_budget(text: str) -> float:
     return value
 
 
-def wanted_setting(run: RunConfig, options: Mapping[str, Any], steps_known: int | None) -> Setting:
+def wanted_setting(run: RunConfig, options: Mapping[str, Any], known: Mapping[str, Any]) -> Setting:
     """Return what a recipe asks for.
 
     Args:
         run: whose recipe it is.
-        options: resolved options of its planner.
-        steps_known: what a plan says it was made with, for planners whose steps are a default of their weights.
+        options: resolved options of its planner, without those that may not be changed.
+        known: provenance of a plan, for planners whose steps and frames are a default of their weights.
     """
-    has_steps = "steps" in options
+    steps, frames = (options.get(name) or known.get(name) for name in ("steps", "num_frames"))
     return Setting(
-        steps=(options["steps"] or steps_known or 1) if has_steps else None,
+        steps=int(steps or 1) if "steps" in options else None,
         samples=run.recipe.sampling.samples,
-        frames=options.get("num_frames"),
+        frames=int(frames) if "num_frames" in options and frames else None,
     )
 
 
-def settings_below(wanted: Setting) -> list[Setting]:
-    """Return every setting up to the wanted one, the most wanted first.
+def settings_below(wanted: Setting, frame_step: int = FRAME_STEP) -> list[Setting]:
+    """Return every setting up to the wanted one, the most wanted first; frame counts are `frame_step` k + 1.
 
     Frames go last, since a plan of fewer frames shows less; then what counts is steps x samples, and of equals the more
     samples. Several samples need two steps or more: in one step a planner knows one future.
     """
     steps = [None] if wanted.steps is None else _halves(wanted.steps, 1)
-    frames = [None] if wanted.frames is None else _frame_counts(wanted.frames)
+    frames = [None] if wanted.frames is None else _frame_counts(wanted.frames, frame_step)
     found = [
         Setting(steps=s, samples=n, frames=f)
         for f in frames
@@ -143,12 +144,12 @@ def _halves(most: int, least: int) -> list[int]:
     return counts
 
 
-def _frame_counts(most: int) -> list[int]:
-    """`most`, and smaller counts of the form 4 k + 1, which video models with a compressing autoencoder take."""
+def _frame_counts(most: int, step: int) -> list[int]:
+    """`most`, and smaller counts of the form step k + 1, which video models with a compressing autoencoder take."""
     counts = [most]
     for share in (0.75, 0.5, LEAST_FRAMES_SHARE):
-        count = 4 * round(share * (most - 1) / 4) + 1
-        if 5 <= count < counts[-1]:
+        count = step * round(share * (most - 1) / step) + 1
+        if step < count < counts[-1]:
             counts.append(count)
     return counts
 
@@ -179,7 +180,9 @@ class Model:
         return plan * (1 + self.sample_share * more) * length + self.read_ms * (1 + self.read_share * more)
 
 
-def fit(budget_ms: float, wanted: Setting, measure: Measure, *, least_targets: int = 1) -> Fit:
+def fit(
+    budget_ms: float, wanted: Setting, measure: Measure, *, least_targets: int = 1, frame_step: int = FRAME_STEP
+) -> Fit:
     """Return the best setting within a budget.
 
     Args:
@@ -187,6 +190,7 @@ def fit(budget_ms: float, wanted: Setting, measure: Measure, *, least_targets: i
         wanted: what the recipe asks for, never exceeded.
         measure: times one setting.
         least_targets: of the recipe.
+        frame_step: legal frame counts of the planner are `frame_step` k + 1.
 
     Raises:
         ConfigError: not even the least possible fits; the message says what that takes.
@@ -198,7 +202,7 @@ def fit(budget_ms: float, wanted: Setting, measure: Measure, *, least_targets: i
             timed[setting] = measure(setting)
         return timed[setting]
 
-    options = settings_below(wanted)
+    options = settings_below(wanted, frame_step)
     model = _model(wanted, time)
     for setting in options:
         predicted = model.total_ms(setting)

@@ -7,14 +7,14 @@ from contextlib import contextmanager
 from statistics import median
 from typing import Any
 
-from cascade.budget import REPEATS, Fit, Setting, Timing, applied, clocked, fit, wanted_setting
+from cascade.budget import FRAME_STEP, REPEATS, Fit, Setting, Timing, applied, clocked, fit, wanted_setting
 from cascade.compose import with_task
 from cascade.config import RunConfig, resolved
 from cascade.contracts.errors import ConfigError
 from cascade.contracts.interfaces import EpisodeAware, Rig
 from cascade.contracts.records import ActionChunk, Observation
 from cascade.imagining import imagine
-from cascade.pipeline import build_stages, check_compatible
+from cascade.pipeline import build_stages, check_compatible, closing
 from cascade.plugins import build_plugin
 
 
@@ -35,24 +35,40 @@ def within(run: RunConfig, budget_ms: float) -> tuple[RunConfig, Fit]:
         run = with_task(run, rig)
         rig.reset(task=run.task, seed=run.seed)
         observation = rig.observe()
-        options = resolved(run)["recipe"]["planner"]["options"]
-        wanted = wanted_setting(run, options, _own_steps(run, options, observation))
+        options = changeable(run)
+        known = _known(run, options, observation)
+        wanted = wanted_setting(run, options, known)
         found = fit(
             budget_ms,
             wanted,
             lambda setting: _timing(run, rig, observation, setting),
             least_targets=run.recipe.execution.receding_targets,
+            frame_step=int(known.get("frame_step") or FRAME_STEP),
         )
     return applied(run, found), found
 
 
-def _own_steps(run: RunConfig, options: dict[str, Any], observation: Observation) -> int | None:
-    """The steps that the planner's weights recommend, where the recipe leaves them open."""
-    if "steps" not in options or options["steps"] is not None:
-        return None
+def changeable(run: RunConfig) -> dict[str, Any]:
+    """Resolved options of the planner; without steps and frames where latents are read, which change with both."""
+    options: dict[str, Any] = dict(resolved(run)["recipe"]["planner"]["options"])
+    extractor = build_plugin("extractor", run.recipe.extractor.name, run.recipe.extractor.options)
+    with closing(extractor):
+        if extractor.needs.latent_space is not None:
+            options.pop("steps", None)
+            options.pop("num_frames", None)
+    return options
+
+
+def _known(run: RunConfig, options: dict[str, Any], observation: Observation) -> dict[str, Any]:
+    """What a plan says of its steps and frames, where the recipe leaves them open or legal counts have a form."""
+    open_steps = options.get("steps", 0) is None
+    if not open_steps and "num_frames" not in options:
+        return {}
     planner = build_plugin("planner", run.recipe.planner.name, run.recipe.planner.options)
-    steps = planner.plan(observation, run.instruction, seed=run.seed)[0].provenance.get("steps")
-    return int(steps) if steps else None
+    with closing(planner):
+        if isinstance(planner, EpisodeAware) and run.task is not None:
+            planner.begin(task=run.task, seed=run.seed)
+        return dict(planner.plan(observation, run.instruction, seed=run.seed)[0].provenance)
 
 
 def _timing(run: RunConfig, rig: Rig, observation: Observation, setting: Setting) -> Timing:

@@ -176,6 +176,8 @@ class DiffusersPlanner:
             "steps": self._steps,
             "guidance": self._guidance,
             "size_px": list(canvas.size_px),
+            "num_frames": self._count,
+            "frame_step": self._loaded.family.frame_step,
             "dtype": self._loaded.dtype,
             "quantise": self._options.quantise,
         }

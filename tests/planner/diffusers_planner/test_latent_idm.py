@@ -56,7 +56,7 @@ class Demonstrations:
         return episode(index)
 
 
-@pytest.fixture(scope="module", params=HANDED_ON)
+@pytest.fixture(scope="module", params=["finished", "tapped", pytest.param("unfinished", marks=pytest.mark.slow)])
 def handed_on(request):
     return {**TINY, "size_px": 32, "steps": 3, **HANDED_ON[request.param]}
 
