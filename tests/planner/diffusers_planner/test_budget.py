@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from tiny_pipelines import TINY
 
-from cascade.budget import Setting, settings_below
+from cascade.budget import Fit, Setting, settings_below
 from cascade.budgeting import changeable, within
 from cascade.compose import compose
 from cascade.contracts import ConfigError
@@ -18,7 +18,14 @@ def composed(model_folder):
     """Function from a family and planner options to a run on the simulated rig."""
 
     def compose_run(name: str, *more: str, **options: object):
-        values = {**TINY, "steps": None, "num_frames": None, "model": str(model_folder(name)), **options}
+        values = {
+            **TINY,
+            "width_px": 32,
+            "steps": None,
+            "num_frames": None,
+            "model": str(model_folder(name)),
+            **options,
+        }
         lines = [f"planner.options.{key}={value}" for key, value in values.items() if value is not None]
         lines += ["rig.options.arm_process=false", "extractor.options.threads=1", *more]
         run, _ = compose(
@@ -49,18 +56,31 @@ def test_fewer_steps_and_frames_are_taken_as_far_as_measured_times_demand(compos
     many, one = milliseconds(ample, steps=16, frames=9), milliseconds(ample, steps=1, frames=9)
     assert many > one
 
-    budget_ms = (many * one) ** 0.5  # far from both, so that a busy machine does not matter
-    fitted, found = within(run, budget_ms)
-    assert found.measured_ms <= budget_ms
-    chosen = found.setting
-    assert chosen in settings_below(ample.setting)[1:]
-    assert found.measured_ms == pytest.approx(milliseconds(found, steps=chosen.steps, frames=chosen.frames), abs=0.02)
-    timed = {(row["steps"], row["frames"]): row["plan_ms"] + row["read_ms"] for row in found.rows}
-    better = settings_below(ample.setting)[: settings_below(ample.setting).index(chosen)]
-    assert all(timed.get((other.steps, other.frames), budget_ms + 1) > budget_ms for other in better)
+    for _ in range(4):  # a busy machine may be slower, or faster, than it was a moment ago
+        budget_ms = (many * one) ** 0.5
+        try:
+            fitted, found = within(run, budget_ms)
+        except ConfigError:
+            one *= 1.5
+            continue
+        check_choice(budget_ms, ample.setting, found)
+        options = fitted.recipe.planner.options
+        assert (options["steps"], options["num_frames"]) == (found.setting.steps, found.setting.frames)
+        if found.setting != ample.setting:
+            return
+        many /= 1.5
+    pytest.fail("no budget between the time of one step and that of all was met by fewer steps or frames")
 
-    options = fitted.recipe.planner.options
-    assert (options["steps"], options["num_frames"]) == (chosen.steps, chosen.frames)
+
+def check_choice(budget_ms: float, wanted: Setting, found: Fit) -> None:
+    """What was chosen was timed within the budget, and what is more wanted was timed above it or not worth timing."""
+    chosen = found.setting
+    took = {(row["steps"], row["frames"]): row["plan_ms"] + row["read_ms"] for row in found.rows}
+    assert found.measured_ms <= budget_ms
+    assert found.measured_ms == pytest.approx(took[chosen.steps, chosen.frames], abs=0.02)
+    options = settings_below(wanted)
+    better = options[: options.index(chosen)]
+    assert all(took.get((other.steps, other.frames), budget_ms + 1) > budget_ms for other in better)
 
 
 def test_what_a_family_leaves_open_is_asked_of_a_plan_and_kept_to_counts_that_it_can_make(composed):

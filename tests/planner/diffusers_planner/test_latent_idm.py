@@ -45,12 +45,12 @@ def episode(seed: int) -> Episode:
 
 
 class Demonstrations:
-    """Ten of them."""
+    """Eight of them."""
 
     digest = "drawn"
 
     def __len__(self) -> int:
-        return 10
+        return 8
 
     def __getitem__(self, index: int) -> Episode:
         return episode(index)
@@ -58,7 +58,7 @@ class Demonstrations:
 
 @pytest.fixture(scope="module", params=["finished", "tapped", pytest.param("unfinished", marks=pytest.mark.slow)])
 def handed_on(request):
-    return {**TINY, "size_px": 32, "steps": 3, **HANDED_ON[request.param]}
+    return {**TINY, "width_px": 32, "size_px": 32, "steps": 3, **HANDED_ON[request.param]}
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +74,7 @@ def learnt(handed_on, model_folder, tmp_path_factory):
                 "steps": steps,
                 "windows": 1,
                 "threads": 1,
-                "batch": 9,
+                "batch": 7,
                 "ema": 0.0,
                 "width": 16,
                 "hidden": 32,
