@@ -99,7 +99,7 @@ class ValueTrainer:
                 logit = network(batch.first, batch.now, batch.sentence)
                 loss = F.binary_cross_entropy_with_logits(logit, batch.value)
                 optimiser.zero_grad()
-                loss.backward()
+                loss.backward()  # type: ignore[no-untyped-call]
                 optimiser.step()
             save_checkpoint(output, signature, network, optimiser, epoch + 1)
         return ValueModel(network, sentences, options.camera)
