@@ -6,8 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cascade.best_of import choose
 from cascade.calibration_gate.calibration import Bound, GateCalibration, load_calibration
 from cascade.calibration_gate.tube import Tube, distance_to_path, farthest_m
+from cascade.compose import compose
 from cascade.config import GateConfig
 from cascade.contracts.errors import ConfigError, DataError, IncompatibleError, WeightsError
 from cascade.contracts.records import (
@@ -21,10 +23,14 @@ from cascade.contracts.records import (
     VideoPlan,
     Violation,
 )
+from cascade.events import weights_of
 from cascade.executability import Logistic
 from cascade.gate import check_chunk, check_plan, pace_of
 from cascade.goal import Example, fit_goals
 from cascade.metrics.cues import REQUIRED, Cues
+from cascade.pipeline import Stages
+from cascade.plugins import build_plugin
+from cascade.stages import imagine
 from cascade.testing.scenes import tabletop_observation, tabletop_plan
 from cascade.testing.spoils import Spoil, spoil
 
@@ -238,3 +244,54 @@ def test_a_surer_plan_goes_faster(settings: GateConfig) -> None:
     assert pace_of(report(0.8), settings) == pytest.approx((1 + settings.slowest) / 2)
     assert pace_of(report(1.0), settings) == pytest.approx(1.0)
     assert pace_of(GateReport(verdict=Verdict.PASS), settings) == 1.0
+
+
+def test_best_of_n_refuses_what_the_calibrated_gate_refuses(settings: GateConfig) -> None:
+    run, _ = compose(
+        instruction="x",
+        task=None,
+        seed=0,
+        rig="sim",
+        recipe="unipi",
+        overrides=["sampling.scorers=[{name: consensus}]"],
+    )
+    recipe = run.recipe.model_copy(update={"gate": settings})
+    extractor = build_plugin("extractor", "idm", {"fuse": "latents"})
+    stages = Stages(recipe, object(), extractor, Reader(), (build_plugin("scorer", "consensus", {}),))  # type: ignore[arg-type]
+    drifting = spoil(Spoil.DRIFT, PLAN.frames, strength=1.0, rng=np.random.default_rng(0))
+    plans = [plan_of(drifting), plan_of(PLAN.frames)]
+    for plan in plans:
+        plan.readout = PLAN.readout
+    limits = Limits(
+        workspace_m=np.array([[-0.6, 0.2, -0.1], [0.6, 1.2, 0.8]]),
+        max_speed_m_s=1.0,
+        max_acceleration_m_s2=80.0,
+        max_jerk_m_s3=8000.0,
+        max_step_m=0.6,
+        max_rotation_rad=0.6,
+    )
+    choice = choose(stages, plans, SEEN, limits)
+    assert choice.best.sample == 1
+    assert not choice.best.refused
+    assert "camera" in choice.ranked[1].refused
+    assert "p_exec" in plans[0].provenance
+
+
+def test_imagining_alone_makes_the_calibrated_checks_too(calibration: GateCalibration, tmp_path: Path) -> None:
+    run, _ = compose(
+        instruction="open the door",
+        task="door-open",
+        seed=0,
+        rig="sim",
+        recipe="unipi",
+        overrides=["rig.options.arm_process=false", "extractor.options.threads=1"],
+    )
+    plan, uncalibrated = imagine(run, tmp_path / "plan")
+    assert "p_exec" not in {check["check"] for check in uncalibrated["measured"]}
+
+    replace(calibration, weights=weights_of(plan.provenance)).save(tmp_path / "gate")
+    gate = run.recipe.gate.model_copy(update={"calibration": str(tmp_path / "gate")})
+    recipe = run.recipe.model_copy(update={"gate": gate})
+    judged, report = imagine(run.model_copy(update={"recipe": recipe}), tmp_path / "judged")
+    assert {"p_exec", "camera stillness"} <= {check["check"] for check in report["measured"]}
+    assert 0 <= judged.provenance["p_exec"] <= 1
