@@ -61,8 +61,8 @@ def _judged(run: RunConfig, rig: Rig, folder: Path) -> tuple[VideoPlan, dict[str
                 timed=lambda name, stage: nullcontext(),
                 pixels=True,
             )
-            look = {"reader": stages.hand_reader, "limits": limits}
-            report = gate_values(check_plan(first_view(made.plan), observation, run.recipe.gate, **look))
+            plan, reader = first_view(made.plan), stages.hand_reader
+            report = gate_values(check_plan(plan, observation, run.recipe.gate, reader=reader, limits=limits))
     finally:
         stages.close()
     return _kept(made.plan, run, folder), report

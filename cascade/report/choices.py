@@ -49,7 +49,7 @@ def _measured(measure: Mapping[str, Any]) -> str:
 
 
 def _candidate(one: Mapping[str, Any], names: Sequence[str], *, first: bool) -> str:
-    scores, ranks = (one.get(key) if isinstance(one.get(key), Mapping) else {} for key in ("scores", "ranks"))
+    scores, ranks = _mapping(one.get("scores")), _mapping(one.get("ranks"))
     cells = "".join(f"<td class='n'>{_number(scores.get(name))}{_rank(ranks.get(name))}</td>" for name in names)
     sample = one.get("sample")
     name = f"sample {sample + 1}" if isinstance(sample, int) else "sample"
@@ -76,6 +76,10 @@ def _rank(value: Any) -> str:
 
 def _number(value: Any) -> str:
     return number(value, 3) if isinstance(value, int | float) else "–"
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
 
 
 def _mappings(value: Any) -> list[Mapping[str, Any]]:
