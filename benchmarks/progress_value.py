@@ -92,7 +92,7 @@ def print_trials(folder: Path, weights: Path) -> None:
             scene = f"{row['task']}-{row['seed']}"
             found.append((row["kind"], bool(row["success"]), float(progress[-3:].mean()), scene))
     kinds, hits, values, scenes = (np.array(column) for column in zip(*found, strict=True))
-    all_of_them = bootstrap(lambda part: auroc(values[part], hits[part]), scenes)
+    all_of_them = bootstrap(lambda part: auroc(values[part], hits[part]), list(scenes))
     print(f"{len(found)} plans, {hits.sum()} successes: AUROC {all_of_them}\n")
     print("| plan | plans | successes | value, median | AUROC within |\n|---|---|---|---|---|")
     for kind in sorted(set(kinds)):

@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from cascade.config import load_rig
 from cascade.contracts import Candidate, Episode, VideoPlan
 from cascade.contracts.errors import ConfigError, DataError, WeightsError
 from cascade.plugins import build_plugin
 from cascade.scorers.value import LearnedValue
 from cascade.testing.scenes import START_M, tabletop_observation, tabletop_plan
+from cascade.testing.spoiled import SpoiledPlanner
 from cascade.testing.spoils import Spoil, spoil
 from cascade.value import training
 from cascade.value.measuring import rank_correlation
@@ -168,6 +170,22 @@ def test_the_value_that_travels_along_knows_the_eleven_tasks_and_is_small() -> N
     assert len(model.sentences) == 11
     assert model.camera == "corner"
     assert (SHIPPED / "value.safetensors").stat().st_size < 500_000
+
+
+@pytest.mark.slow
+def test_the_value_that_travels_along_puts_a_real_plan_before_the_same_one_frozen_or_stopped() -> None:
+    rig, spoiler = load_rig("sim"), SpoiledPlanner(build_plugin("planner", "embedded"))
+    scorer = build_plugin("scorer", "value")
+    with build_plugin("rig", rig.plugin, {**rig.options, "arm_process": False}) as world:
+        world.reset(task="door-close", seed=100)
+        observation, plans = world.observe(), []
+        for spoiler.kind in (Spoil.NONE, Spoil.EARLY_STOP, Spoil.FROZEN):
+            plans += spoiler.plan(observation, world.monitor.instruction, seed=0)
+    good, stopped, frozen = scorer.score([Candidate(plan=plan, chunk=None) for plan in plans], observation)
+
+    assert frozen < 0.1
+    assert frozen < stopped < good
+    assert good > 0.7
 
 
 def test_rank_correlation_counts_ties_and_order() -> None:
