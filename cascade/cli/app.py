@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from importlib import import_module
@@ -95,8 +96,14 @@ for _name, (_, _, _text) in COMMANDS.items():
     app.command(_name, help=_text)(_summary_only(_text))
 
 
+# Where torchao is installed diffusers loads it in any case, and they report what a person here can do nothing about.
+CHATTY = ("torchao", "torch.utils._pytree", "diffusers.quantizers.torchao.torchao_quantizer")
+
+
 def main() -> None:
     """Run the command line; errors raised on purpose become one message and their exit code."""
+    for name in CHATTY:
+        logging.getLogger(name).setLevel(logging.ERROR)
     arguments = sys.argv[1:]
     debug = "--debug" in arguments or bool(os.environ.get("CASCADE_DEBUG"))
     sys.argv[1:] = [argument for argument in arguments if argument != "--debug"]

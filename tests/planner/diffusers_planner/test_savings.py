@@ -26,7 +26,10 @@ def test_float8_weights_take_a_quarter_and_still_plan(name, load_tiny, observati
     assert 0 < difference < 20  # other arithmetic, the same video
 
 
-@pytest.mark.skipif(importlib.util.find_spec("torchao") is None, reason="needs torchao")
+HAS_TORCHAO = importlib.util.find_spec("torchao") is not None  # make test runs this file without it, then with it
+
+
+@pytest.mark.skipif(not HAS_TORCHAO, reason="run with torchao afterwards")
 @pytest.mark.parametrize("name", ["wan22-i2v-a14b", "ltx-i2v"])
 def test_int8_weights_still_plan(name, load_tiny, observation):
     plan, whole = (
@@ -36,11 +39,11 @@ def test_int8_weights_still_plan(name, load_tiny, observation):
     assert 0 < np.abs(plan.frames.astype(float) - whole.frames).mean() < 20
 
 
-@pytest.mark.parametrize("quantise", ["bnb-int8", "bnb-nf4", "int8"])
+without_torchao = pytest.mark.skipif(HAS_TORCHAO, reason="runs without torchao")
+
+
+@pytest.mark.parametrize("quantise", ["bnb-int8", "bnb-nf4", pytest.param("int8", marks=without_torchao)])
 def test_a_missing_package_or_gpu_is_named(quantise, load_tiny):
-    package = "torchao" if quantise == "int8" else "bitsandbytes"
-    if importlib.util.find_spec(package) is not None and quantise == "int8":
-        pytest.skip("torchao is installed")
     with pytest.raises(ConfigError, match="float8"):
         load_tiny("wan21-i2v", quantise=quantise, device="cpu")
 
