@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import signal
+import threading
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +16,8 @@ from typing import Any
 from cascade.contracts.errors import ConfigError
 from cascade.contracts.interfaces import Rig
 from cascade.contracts.records import ActionChunk, VideoPlan
-from cascade.events import NoRecord, weights_of
+from cascade.events import Both, Look, NoRecord, Recorder, weights_of
+from cascade.follower import ControlStep
 from cascade.pipeline import Stages
 from cascade.runtime import run_episode
 
@@ -21,10 +25,13 @@ WRONG_LAYOUT = "wrong-layout"
 WRONG_LAYOUT_OFFSET = 1000  # added to an episode's seed: far outside the seeds of any evaluation
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "OPENCV_FOR_THREADS_NUM")
 LINES = "episodes.jsonl"
+MOST_VIOLATIONS = 20  # kept of one episode
 Row = dict[str, Any]
 
 
-def episode_row(rig: Rig, stages: Stages, *, task: str, seed: int, control: str | None = None) -> Row:
+def episode_row(
+    rig: Rig, stages: Stages, *, task: str, seed: int, control: str | None = None, recorder: Recorder | None = None
+) -> Row:
     """Run one episode on a connected rig and return what is kept of it; errors of stages are part of it.
 
     Args:
@@ -33,10 +40,12 @@ def episode_row(rig: Rig, stages: Stages, *, task: str, seed: int, control: str 
         task: its name.
         seed: of the layout and of the plans.
         control: None, or `WRONG_LAYOUT`: plans are made from the first frame of another layout of the task.
+        recorder: is told everything too.
     """
     notes = _Notes()
+    told = notes if recorder is None else Both(notes, recorder)
     layout = seed + WRONG_LAYOUT_OFFSET if control == WRONG_LAYOUT else None
-    result = run_episode(rig, stages, instruction=None, task=task, seed=seed, recorder=notes, plan_layout=layout)
+    result = run_episode(rig, stages, instruction=None, task=task, seed=seed, recorder=told, plan_layout=layout)
     return {
         "task": task,
         "seed": seed,
@@ -46,6 +55,11 @@ def episode_row(rig: Rig, stages: Stages, *, task: str, seed: int, control: str 
         "verdict": result.verdict,
         "steps": result.steps,
         "plans": result.plans,
+        "plan_steps": [notes.plan_steps[index] for index in range(result.plans)],
+        "chunks": notes.chunks,
+        "motion_end": notes.motion_end,
+        "gates": {subject: dict(counts) for subject, counts in notes.gates.items()},
+        "violations": notes.violations,
         "stage_ms": {stage: [round(ms, 3) for ms in values] for stage, values in result.stage_ms.items()},
         "plan": notes.facts,
         "weights": notes.weights,
@@ -121,16 +135,48 @@ def one_thread_each() -> Iterator[None]:
 
 
 def ignore_interrupts() -> None:
-    """Workers finish their episode on Ctrl-C; the parent decides what comes after."""
+    """Let workers finish their episode on Ctrl-C, as the parent decides what comes after; without it they end."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, name="end with parent", daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A pool's worker would wait for work from its dead parent for ever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 class _Notes(NoRecord):
-    """Keeps what the result says about plans: facts of the first one, and weights (a Recorder)."""
+    """Keeps what the result does not say of an episode (a Recorder).
+
+    Attributes:
+        facts: scalar facts of the first plan; `weights`: name -> digest.
+        plan_steps: plan -> control steps that it and the way back from it took.
+        chunks: how many were read in all plans.
+        motion_end: why the last motion ended, empty when nothing moved.
+        gates: 'plan' or 'chunk' -> verdict -> how often; `violations`: what the gate found wrong, the first of them.
+    """
 
     def __init__(self) -> None:
         self.facts: dict[str, Any] = {}
         self.weights: dict[str, str] = {}
+        self.plan_steps: Counter[int] = Counter()
+        self.chunks = 0
+        self.motion_end = ""
+        self.gates: dict[str, Counter[str]] = {"plan": Counter(), "chunk": Counter()}
+        self.violations: list[dict[str, Any]] = []
+
+    def event(self, kind: str, **values: Any) -> None:
+        """Note verdicts of the gate and ends of motions."""
+        if kind == "motion":
+            self.motion_end = str(values["end"])
+        elif kind == "gate":
+            self.gates[values["subject"]][values["verdict"]] += 1
+            where = {"subject": values["subject"], "index": values["index"], "verdict": values["verdict"]}
+            found = [where | {key: v[key] for key in ("check", "value", "limit", "unit")} for v in values["violations"]]
+            self.violations += found[: MOST_VIOLATIONS - len(self.violations)]
 
     def plan(self, index: int, plan: VideoPlan) -> None:
         """Note the scalar facts of its provenance."""
@@ -141,4 +187,9 @@ class _Notes(NoRecord):
 
     def chunk(self, index: int, plan: int, chunk: ActionChunk) -> None:
         """Note the weights it was read with."""
+        self.chunks += 1
         self.weights |= weights_of(chunk.provenance)
+
+    def step(self, number: int, t_s: float, plan: int, chunk: int, step: ControlStep, look: Look) -> None:
+        """Count it."""
+        self.plan_steps[plan] += 1

@@ -6,6 +6,7 @@ tasks forgive a plan that never saw the scene, so only the difference to the con
 
 from __future__ import annotations
 
+import hashlib
 import json
 import multiprocessing
 from collections import Counter
@@ -14,6 +15,7 @@ from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 from cascade.config import RecipeConfig, RigConfig
@@ -22,7 +24,7 @@ from cascade.contracts.interfaces import Rig
 from cascade.episodes import LINES, Row, episode_row, ignore_interrupts, one_thread_each, open_log
 from cascade.pipeline import Stages, build_stages
 from cascade.plugins import build_plugin
-from cascade.recorder import versions
+from cascade.recorder import commit, versions
 from cascade.statistics import percentiles, wilson
 
 SCHEMA_VERSION = 1
@@ -63,12 +65,26 @@ class Evaluation:
     control: str | None = None
 
     def jobs(self) -> list[Job]:
-        """All episodes, layout by layout, so that a short run already has something of every task."""
+        """All episodes, layout by layout, so that a short run already has something of every task and camera."""
         layouts = range(self.seed, self.seed + self.episodes)
         cameras: tuple[str | None, ...] = self.cameras or (None,)
         return [
-            Job(task=task, seed=seed, camera=camera) for camera in cameras for seed in layouts for task in self.tasks
+            Job(task=task, seed=seed, camera=camera) for seed in layouts for camera in cameras for task in self.tasks
         ]
+
+    def facts(self) -> dict[str, Any]:
+        """What every row says of where it comes from, so that rows of several evaluations can be told apart."""
+        return {
+            "suite": self.suite,
+            "recipe": self.recipe.name,
+            "recipe_digest": _digest(self.recipe.model_dump(mode="json")),
+            "rig_digest": _digest(self.rig.model_dump(mode="json")),
+            "planner": self.recipe.planner.name,
+            "extractor": self.recipe.extractor.name,
+            "control": self.control,
+            "versions": versions(),
+            "commit": commit(),
+        }
 
     def values(self) -> dict[str, Any]:
         """As JSON values; two evaluations with equal values may be continued by each other."""
@@ -110,8 +126,10 @@ def run_evaluation(
         on_row(row)
     done = {(row["task"], row["seed"], row["camera"]) for row in rows}
     missing = [job for job in evaluation.jobs() if job.key not in done]
+    facts = evaluation.facts()
     with (output / LINES).open("a", encoding="utf-8") as file:
-        for row in _run_jobs(evaluation, missing, jobs):
+        for finished in _run_jobs(evaluation, missing, jobs):
+            row = finished | facts
             file.write(json.dumps(row) + "\n")
             file.flush()
             rows.append(row)
@@ -198,7 +216,9 @@ def _episode(evaluation: Evaluation, job: Job) -> Row:
     if job.camera not in _built:
         _built[job.camera] = _build(evaluation, job.camera)
     rig, stages = _built[job.camera]
-    return episode_row(rig, stages, task=job.task, seed=job.seed, control=evaluation.control) | {"camera": job.camera}
+    began_s = perf_counter()
+    row = episode_row(rig, stages, task=job.task, seed=job.seed, control=evaluation.control)
+    return row | {"camera": job.camera, "wall_s": round(perf_counter() - began_s, 3)}
 
 
 def _build(evaluation: Evaluation, camera: str | None) -> tuple[Rig, Stages]:
@@ -209,3 +229,8 @@ def _build(evaluation: Evaluation, camera: str | None) -> tuple[Rig, Stages]:
         recipe = recipe.model_copy(update={"planner": planner})
     built: Rig = build_plugin("rig", rig.plugin, rig.options)
     return built.__enter__(), build_stages(recipe)
+
+
+def _digest(values: Mapping[str, Any]) -> str:
+    """Return a short name of JSON values, the same for equal ones."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]

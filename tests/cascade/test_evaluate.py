@@ -1,5 +1,9 @@
 import io
 import json
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -13,7 +17,7 @@ from cascade.contracts import ConfigError, PluginError
 from cascade.evaluate import Evaluation, run_evaluation, summarise
 from cascade.suites import SUITES, expand_tasks, find_suite, suite_settings
 
-OVERRIDES = ["extractor.options.fuse=latents"]
+SET = ["--set", "extractor.options.fuse=latents"]
 
 
 def evaluation(**changes):
@@ -50,7 +54,16 @@ def test_an_evaluation_writes_one_line_per_episode_and_goes_on_where_it_was_inte
     lines = (tmp_path / "episodes.jsonl").read_text().splitlines()
     assert sorted(json.loads(line)["task"] for line in lines) == ["faucet-close", "handle-press"]
     assert len(told) == 2
-    assert json.loads(lines[0])["plan"]["expert_succeeded"] is True
+    first = json.loads(lines[0])
+    assert first["plan"]["expert_succeeded"] is True
+    assert first["plan_steps"] == [first["steps"]]
+    assert first["gates"]["plan"] == {"pass": 1}
+    assert sum(first["gates"]["chunk"].values()) == first["chunks"] >= 1
+    assert first["motion_end"] == "success"
+    assert first["wall_s"] > sum(first["stage_ms"]["motion"]) / 1e3
+    assert (first["suite"], first["control"], first["recipe"]) == ("metaworld-11", None, "unipi")
+    assert first["versions"]["mujoco"]
+    assert {"commit", "weights", "rig_digest"} <= set(first)
 
     with pytest.raises(ConfigError, match=r"found an evaluation.*--resume"):
         run_evaluation(evaluation(), tmp_path)
@@ -63,6 +76,83 @@ def test_an_evaluation_writes_one_line_per_episode_and_goes_on_where_it_was_inte
     assert [r["task"] for r in again] == [json.loads(line)["task"] for line in lines]
     assert result["episodes"] == 2
     assert len((tmp_path / "episodes.jsonl").read_text().splitlines()) == 2
+
+
+def test_rows_of_other_settings_have_another_digest():
+    same, other = evaluation(), evaluation(recipe=load_recipe("unipi", ["execution.replans=1"]))
+    assert evaluation().facts()["recipe_digest"] == same.facts()["recipe_digest"] != other.facts()["recipe_digest"]
+    changed = evaluation(rig=load_rig("sim", ["options.starts=avdc"]))
+    assert same.facts()["rig_digest"] != changed.facts()["rig_digest"]
+
+
+def test_what_the_gate_refuses_stands_in_the_row(tmp_path):
+    strict = load_rig("sim", ["limits.max_step_m=0.001"])
+    (row,) = _rows(tmp_path, evaluation(tasks=("handle-press",), rig=strict))
+    assert row["outcome"] == "rejected"
+    assert row["gates"]["chunk"] == {"reject": 1}
+    assert row["violations"][0]["subject"] == "chunk"
+    assert row["violations"][0]["value"] > row["violations"][0]["limit"]
+    assert row["motion_end"] == ""
+
+
+def _rows(folder, measured):
+    run_evaluation(measured, folder)
+    return [json.loads(line) for line in (folder / "episodes.jsonl").read_text().splitlines()]
+
+
+def test_workers_end_when_the_evaluation_is_killed():
+    parent = subprocess.Popen([sys.executable, "-c", KILLED], stdout=subprocess.PIPE, text=True)
+    worker = int(parent.stdout.readline())
+    parent.kill()
+    parent.wait()
+    parent.stdout.close()
+    deadline = time.monotonic() + 60
+    while _runs(worker) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not _runs(worker)
+
+
+KILLED = """
+import multiprocessing, os, time
+from concurrent.futures import ProcessPoolExecutor
+from cascade.episodes import ignore_interrupts
+pool = ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn"), initializer=ignore_interrupts)
+print(pool.submit(os.getpid).result(), flush=True)
+time.sleep(600)
+"""
+
+
+def _runs(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+@pytest.mark.slow
+def test_what_a_killed_evaluation_goes_on_with_equals_what_was_never_killed(tmp_path):
+    measure = [sys.executable, "-c", "from cascade.cli.app import main; main()", "eval", "metaworld-11"]
+    measure += ["--tasks", "handle-press,button-press", "--episodes", "2", "--seed", "400", *SET, "-o"]
+    subprocess.run([*measure, str(tmp_path / "whole")], check=True, capture_output=True)
+    killed = tmp_path / "killed"
+    first = subprocess.Popen(
+        [*measure, str(killed), "--jobs", "2"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    lines, deadline = killed / "episodes.jsonl", time.monotonic() + 120
+    while time.monotonic() < deadline and not (lines.exists() and lines.read_text()):
+        time.sleep(0.02)
+    first.kill()
+    first.wait()
+    kept = lines.read_text().splitlines()
+    assert 1 <= len(kept) < 4
+    subprocess.run([*measure, str(killed), "--resume"], check=True, capture_output=True)
+    assert lines.read_text().splitlines()[: len(kept)] == kept
+    told = ("task", "seed", "success", "steps", "plans", "plan_steps", "gates", "verdict")
+    both = [
+        sorted(tuple(str(row[key]) for key in told) for row in map(json.loads, path.read_text().splitlines()))
+        for path in (lines, tmp_path / "whole" / "episodes.jsonl")
+    ]
+    assert both[0] == both[1]
 
 
 def test_what_cannot_be_built_is_told_instead_of_counted(tmp_path):
@@ -98,11 +188,12 @@ def test_rates_are_also_told_by_camera():
 
 def test_jobs_go_round_the_tasks_and_use_the_seeds_from_the_first_on():
     jobs = evaluation(episodes=2, cameras=("corner", "corner2")).jobs()
-    assert [(job.task, job.seed) for job in jobs[:4]] == [
-        ("handle-press", 400),
-        ("faucet-close", 400),
-        ("handle-press", 401),
-        ("faucet-close", 401),
+    assert [job.key for job in jobs[:5]] == [
+        ("handle-press", 400, "corner"),
+        ("faucet-close", 400, "corner"),
+        ("handle-press", 400, "corner2"),
+        ("faucet-close", 400, "corner2"),
+        ("handle-press", 401, "corner"),
     ]
     assert len(jobs) == 8
     assert len({job.key for job in jobs}) == 8
