@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cascade.contracts import ActionChunk, ActionSpace, EeReadout, Needs, Observation, VideoPlan
+from idm.anchoring import Source, anchored
 from idm.reading import SOURCE, Fuse, fuse
 from idm.waypoints import WaypointRules, Waypoints, plan_waypoints
 
@@ -46,6 +47,8 @@ class InverseDynamicsExtractor:
         steps: targets per chunk, or None for the whole plan in one.
         cameras: the views the weights know, or None when the planner's own reading is all that counts.
         latent_space: name of the latents that the reader wants of the plan, or None.
+        anchor: by what the closing of the gripper is moved onto the thing there; None: not at all.
+        segment: name of the thing's mask, for the anchor 'segment'.
     """
 
     def __init__(
@@ -57,12 +60,22 @@ class InverseDynamicsExtractor:
         steps: int | None = None,
         cameras: tuple[str, ...] | None = None,
         latent_space: str | None = None,
+        anchor: Source | None = None,
+        segment: str = "object",
     ) -> None:
         self._reader = reader
         self._rules = rules
         self._how: Fuse = how
         self._steps = steps
-        self._needs = Needs(cameras=cameras, latent_space=latent_space)
+        self._anchor: Source | None = anchor
+        self._segment = segment
+        self._needs = Needs(
+            cameras=cameras,
+            latent_space=latent_space,
+            depth=anchor is not None,
+            extrinsics=anchor is not None,
+            segmentation=anchor == "segment",
+        )
         self._progress: _Progress | None = None
 
     @property
@@ -96,7 +109,7 @@ class InverseDynamicsExtractor:
         progress = self._progress
         if progress is None or progress.plan_id != plan.plan_id:
             readout = self.read(plan, observation)
-            waypoints = plan_waypoints(readout.position_m, readout.opening, self._rules)
+            waypoints = plan_waypoints(self._path(plan, readout, observation), readout.opening, self._rules)
             trust = 1 / (1 + (readout.position_std_m / CONFIDENT_STD_M) ** 2)
             progress = _Progress(plan.plan_id, waypoints, trust[waypoints.frame], readout.source)
             self._progress = progress
@@ -105,6 +118,16 @@ class InverseDynamicsExtractor:
         start, total = progress.next, len(progress.waypoints)
         progress.next = total if self._steps is None else min(start + self._steps, total)
         return self._chunk(progress, start, progress.next, plan, observation)
+
+    def _path(self, plan: VideoPlan, readout: EeReadout, observation: Observation) -> Floats:
+        """The (T, 3) positions to follow: as read, or anchored."""
+        if self._anchor is None:
+            return readout.position_m
+        image = observation.image(plan.camera)
+        path, _ = anchored(
+            readout.position_m, readout.opening, image, self._rules, self._anchor, self._segment
+        )
+        return path
 
     def _chunk(
         self, progress: _Progress, start: int, stop: int, plan: VideoPlan, observation: Observation

@@ -38,6 +38,12 @@ class ExtractorConfig(PluginConfig):
     floor_m: float | None = Field(0.0, description="Height below which no target lies, base frame.")
     dwell_s: float = Field(15 / 80, ge=0, description="Time to wait while the gripper closes.")
     overshoot_m: float = Field(0.05, ge=0, description="How far the last motion is carried on.")
+    anchor: Literal["none", "segment", "depth"] = Field(
+        "none",
+        description="Move the closing of the gripper onto the thing that stands there: the mask 'segment', or, by depth "
+        "alone, what stands out of the table.",
+    )
+    segment: str = Field("object", description="Name of the mask for anchor=segment.")
 
 
 class TrainerConfig(PluginConfig):

@@ -28,7 +28,7 @@ def build_extractor(config: ExtractorConfig) -> InverseDynamicsExtractor:
 
     rules = WaypointRules(**{f.name: getattr(config, f.name) for f in fields(WaypointRules) if hasattr(config, f.name)})
     if config.fuse == "latents":
-        return InverseDynamicsExtractor(None, rules=rules, how="latents", steps=config.steps, cameras=None)
+        return InverseDynamicsExtractor(None, rules=rules, how="latents", steps=config.steps, cameras=None, **_anchor(config))
     from idm.reading import PlanFrameReader
     from idm.shipped import ShippedReader
     from idm.weights import latent_weights, load_network, reads_latents, shipped_weights, weights_digest
@@ -48,7 +48,9 @@ def build_extractor(config: ExtractorConfig) -> InverseDynamicsExtractor:
 
     reader: PlanFrameReader | ShippedReader
     reader = load(config.weights) if config.weights is not None else ShippedReader(shipped_weights(), load)
-    return InverseDynamicsExtractor(reader, rules=rules, how=config.fuse, steps=config.steps, cameras=reader.cameras)
+    return InverseDynamicsExtractor(
+        reader, rules=rules, how=config.fuse, steps=config.steps, cameras=reader.cameras, **_anchor(config)
+    )
 
 
 def _latent_extractor(config: ExtractorConfig, folder: Path, rules: WaypointRules) -> InverseDynamicsExtractor:
@@ -66,7 +68,12 @@ def _latent_extractor(config: ExtractorConfig, folder: Path, rules: WaypointRule
         steps=config.steps,
         cameras=reader.cameras,
         latent_space=reader.latent_space,
+        **_anchor(config),
     )
+
+
+def _anchor(config: ExtractorConfig) -> dict[str, Any]:
+    return {"anchor": None if config.anchor == "none" else config.anchor, "segment": config.segment}
 
 
 def build_latent_trainer(config: LatentTrainerConfig) -> LatentTrainer:

@@ -139,7 +139,7 @@ def plan_waypoints(position_m: Floats, opening: Floats, rules: WaypointRules) ->
         opening: read (observed, not commanded) gripper openings, 0..1.
         rules: the numbers.
     """
-    closing, opening_again = _frames_of_change(position_m, opening, rules)
+    closing, opening_again = frames_of_change(position_m, opening, rules)
     gripper = 0.0 if opening[0] < CLOSED_AT_START else 1.0
     rows: list[tuple[Floats, float, float, float, int]] = []
     sunk = np.zeros(3)  # how much lower than shown the gripper closed, and so must carry
@@ -164,7 +164,7 @@ def plan_waypoints(position_m: Floats, opening: Floats, rules: WaypointRules) ->
     return _assemble(rows, position_m[0], rules)
 
 
-def _frames_of_change(position_m: Floats, opening: Floats, rules: WaypointRules) -> tuple[set[int], set[int]]:
+def frames_of_change(position_m: Floats, opening: Floats, rules: WaypointRules) -> tuple[set[int], set[int]]:
     """Frames at which the gripper is told to close and to open; a release never comes before its grasp."""
     closing: set[int] = set()
     releasing: set[int] = set()

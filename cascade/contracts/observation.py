@@ -56,6 +56,25 @@ class CameraImage:
             raise DataError(f"segment {name!r}: not in this image.", f"Known: {', '.join(sorted(self.segment_names))}.")
         return np.isin(self.segmentation, self.segment_names[name])
 
+    def points_m(self) -> Floats:
+        """Return (H, W, 3) points in the arm's base frame, NaN where there is no depth.
+
+        Raises:
+            DataError: the image has no depth, or nobody has said where the camera stands.
+        """
+        if self.depth_m is None or self.T_base_cam is None:
+            missing = "depth" if self.depth_m is None else "T_base_cam"
+            raise DataError(
+                f"camera image: expected {missing}, found an image without it.",
+                "Use an RGB-D camera." if self.depth_m is None else "Calibrate the camera to the arm.",
+            )
+        height, width = self.depth_m.shape
+        v, u = np.mgrid[:height, :width] + 0.5
+        rays = np.stack([u, v, np.ones_like(u)], axis=-1) @ np.linalg.inv(self.K).T
+        depth = np.where(self.depth_m > 0, self.depth_m, np.nan)[..., None]
+        points: Floats = (rays * depth) @ self.T_base_cam[:3, :3].T + self.T_base_cam[:3, 3]
+        return points
+
 
 class ArmMode(StrEnum):
     """What an arm is doing; FAULT and ESTOP latch until a person clears them."""
