@@ -6,8 +6,7 @@ Targets wander, jump, come late, early and out of order, hold NaN or half a quat
 keep-outs, or stay away. A tenth goes past the checks, straight to the limiter. Half of them go to a device that takes
 poses, half to a UR5e that takes joints; limits, keep-outs, tool and start differ from round to round. Every setpoint
 that would go on the wire is measured: differences of consecutive ones over the period, divided by the limit, so that 1
-is the limit itself. The command fails above 1.01, or when the end effector is a tenth of a millimetre beyond a wall:
-about what arms repeat to. (The limiter of joints foresees walls to first order, so it may touch them by micrometres.)
+is the limit itself. The command fails above 1.01, or when the end effector is more than a micrometre beyond a wall.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ from robot_io.process.targets import TargetChecks, TargetRules
 Floats = NDArray[np.float64]
 PERIOD_S = 0.008
 ROUND = 10_000
-ALLOWED, ALLOWED_M = 1.01, 1e-4
+ALLOWED, ALLOWED_M = 1.01, 1e-6
 MODEL = "ur5e"
 
 

@@ -32,7 +32,6 @@ _SLOWER, _FASTER, _SLOWEST = 0.85, 1.02, 0.05
 _LAG_M, _LAG_RAD = 0.005, 0.1
 _STILL_RAD = 1e-8
 _SLACK_RAD = 1e-9  # rounding
-_LOOKS = (0.35, 0.7, 1.0)  # shares of a stop at which the place of the end effector is looked at
 
 
 def joint_limits(limits: Limits, info: DriverInfo) -> JointLimits:
@@ -176,11 +175,13 @@ class JointLimiter:
         low, high = np.minimum(wanted, end) - beyond, np.maximum(wanted, end) + beyond
         if bool((low < self._low - _SLACK_RAD).any() or (high > self._high + _SLACK_RAD).any()):
             return "joints"
-        way = float((high - low).sum())
+        way_m = float((high - low).sum()) * self._kinematics.reach_m
+        # On its way to rest a joint is never faster than now, or than when its acceleration has gone to zero.
+        peak_m_s = float(np.maximum(np.abs(speed), np.abs(speed + rising)).sum()) * self._kinematics.reach_m
         pose = self._kinematics.pose(wanted)
         if math.dist(pose[:3], place) > _LAG_M:
             return "reach"
-        if not self._stays_inside((pose[0], pose[1], pose[2]), way * self._kinematics.reach_m):
+        if not self._stays_inside((pose[0], pose[1], pose[2]), way_m, peak_m_s):
             return "region"
         self._show(pose)
         self._take(wanted, differences, nearest)
@@ -195,18 +196,22 @@ class JointLimiter:
         differences[2] = (differences[1] - self._differences[1]) / self._period_s
         return differences
 
-    def _stays_inside(self, position: Vector, way_m: float) -> bool:
-        """Whether the end effector stays in the region during a stop in which it goes at most `way_m`."""
+    def _stays_inside(self, position: Vector, way_m: float, peak_m_s: float) -> bool:
+        """Whether every setpoint of a stop is in the region, in which the end effector goes `way_m` at most.
+
+        At `peak_m_s` at most, so the farther from walls it is, the later it need be looked at again.
+        """
+        stop, looked_s = self._trajectory, 0.0
         if self.region.distance_m(position) > way_m:
             return True
-        if not self.region.allows(position):
-            return False
-        for share in _LOOKS:
-            q = self._trajectory.at_time(share * self._trajectory.duration)[0]
-            x, y, z = self._kinematics.position(np.array(q))
-            if not self.region.allows((x, y, z)):
-                return False
-        return True
+        while self.region.allows(position):
+            if looked_s >= stop.duration:
+                return True
+            cycles = self.region.distance_m(position) // (peak_m_s * self._period_s) if peak_m_s > 0 else 0.0
+            looked_s = min(looked_s + max(cycles, 1.0) * self._period_s, stop.duration)
+            x, y, z = self._kinematics.position(np.array(stop.at_time(looked_s)[0]))
+            position = (x, y, z)
+        return False
 
     def _take(self, q: Floats, differences: Floats, nearest: float) -> None:
         self.q, self._differences = q, differences

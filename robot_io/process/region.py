@@ -35,11 +35,11 @@ class Region:
             (_vector(box[0] - r), _vector(box[1] + r)) for box in limits.keep_outs_m
         )
         self.margin_m = limits.margin_m
-        self._walls = (self.low, self.high)
+        self._walls, self._keep_outs = (self.low, self.high), self.keep_outs
 
     def restore(self) -> None:
-        """Put the walls back where the limits have them."""
-        self.low, self.high = self._walls
+        """Put walls and keep-outs back where the limits have them."""
+        (self.low, self.high), self.keep_outs = self._walls, self._keep_outs
 
     def widen(self, p: Vector) -> None:
         """Move the walls so that a point is inside: an arm that stands a little outside can then move inwards only."""
@@ -48,9 +48,12 @@ class Region:
         self.high = (max(d, p[0]), max(e, p[1]), max(f, p[2]))
 
     def narrow(self, p: Vector) -> None:
-        """Take moved walls back as far as a point allows that is inside them."""
+        """Take moved walls back as far as a point allows; never out again."""
         if (self.low, self.high) != self._walls:
+            low, high = self.low, self.high
             self.widen(p)
+            self.low = (max(low[0], self.low[0]), max(low[1], self.low[1]), max(low[2], self.low[2]))
+            self.high = (min(high[0], self.high[0]), min(high[1], self.high[1]), min(high[2], self.high[2]))
 
     def inside(self, p: Vector, slack: float = SLACK_M) -> bool:
         """Whether a point is inside the walls."""

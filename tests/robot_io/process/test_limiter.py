@@ -18,6 +18,7 @@ from robot_io.process.kinematics import Kinematics
 from robot_io.process.limiter import Limiter
 from robot_io.process.models import MODEL_NAMES, arm_model
 from robot_io.process.poses import matrix_of
+from robot_io.process.region import Region
 
 ROOT = Path(__file__).resolve().parents[3]
 PERIOD = 0.008
@@ -381,8 +382,15 @@ def test_no_sequence_of_targets_makes_a_joint_device_leave_its_limits(script, sp
     setpoints = play(limiter, start, script)
     check_joints(np.array([setpoint.q for setpoint in setpoints]), joint_limits(limits(), device()))
     points = np.array([UR5E.position(setpoint.q) for setpoint in setpoints])
-    assert np.all(points >= low - 1e-6)
-    assert np.all(points <= high + 1e-6)
+    assert np.all(points >= low)
+    assert np.all(points <= high)
+
+
+def fuzz():
+    spec = importlib.util.spec_from_file_location("limits_fuzz", ROOT / "benchmarks" / "limits_fuzz.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.mark.parametrize(
@@ -390,10 +398,29 @@ def test_no_sequence_of_targets_makes_a_joint_device_leave_its_limits(script, sp
     [*((Takes.POSE, 3_500, i) for i in range(20, 24)), *((Takes.JOINTS, 2_000, i) for i in range(30, 33))],
 )
 def test_twenty_thousand_bad_targets_leave_every_limit_kept(takes, targets, seed):
-    spec = importlib.util.spec_from_file_location("limits_fuzz", ROOT / "benchmarks" / "limits_fuzz.py")
-    fuzz = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(fuzz)
-    result = fuzz.play(takes, targets, seed)
+    bench = fuzz()
+    result = bench.play(takes, targets, seed)
     assert result["taken"] > targets / 10
     for name, value in result["worst"].items():
-        assert fuzz.within(name, value), (name, value, seed)
+        assert bench.within(name, value), (name, value, seed)
+
+
+def test_a_stop_that_turns_right_at_a_wall_stays_inside_between_its_ends():
+    worst = fuzz().play(Takes.JOINTS, 600, 74)["worst"]
+    assert worst["wall_m"] == worst["wall_m_of_joints"] == 0.0
+
+
+def test_restoring_a_region_brings_its_keep_outs_back():
+    region = Region(limits(keep_outs_m=(np.array([[0.6, -0.1, 0.2], [0.65, 0.1, 0.4]]),)), 0.001)
+    grown = region.keep_outs
+    region.keep_outs = ()
+    region.restore()
+    assert region.keep_outs == grown
+
+
+def test_walls_moved_out_for_an_arm_outside_never_move_farther_out():
+    region = Region(limits())
+    region.widen((0.5, 0.405, 0.3))
+    region.narrow((0.5, 0.402, 0.3))
+    region.narrow((0.5, 0.404, 0.3))
+    assert region.high == (0.8, 0.402, 0.6)
