@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,14 +12,16 @@ Floats = NDArray[np.float64]
 
 
 def to_controller(setpoint: Floats) -> list[float]:
-    """Return x, y, z [mm], roll, pitch, yaw [rad] of a (7,) pose of xyz [m] and quaternion wxyz."""
-    w, x, y, z = setpoint[3:] / np.linalg.norm(setpoint[3:])
-    roll = np.arctan2(2 * (w * x + y * z), 1 - 2 * (x * x + y * y))
-    pitch = np.arcsin(np.clip(2 * (w * y - z * x), -1.0, 1.0))
-    yaw = np.arctan2(2 * (w * z + x * y), 1 - 2 * (y * y + z * z))
-    if abs(2 * (w * y - z * x)) > 1 - 1e-9:  # pitch of a quarter turn: roll and yaw turn about one axis
-        roll, yaw = 0.0, -2.0 * np.sign(pitch) * np.arctan2(x, w)
-    return [*(float(value) * 1000.0 for value in setpoint[:3]), float(roll), float(pitch), float(yaw)]
+    """Return x, y, z [mm], roll, pitch, yaw [rad] of a (7,) pose of xyz [m] and quaternion wxyz.
+
+    By sums and differences of the quaternion's parts (Bernardes and Viollet 2022), which lose no precision near a pitch
+    of a quarter turn, where roll and yaw turn about one axis; there any share of one or the other is the same rotation.
+    """
+    w, x, y, z = setpoint[3:]
+    half_sum, half_difference = np.arctan2(x + z, w - y), np.arctan2(x - z, w + y)  # of roll and yaw
+    pitch = 2.0 * np.arctan2(np.hypot(x - z, w + y), np.hypot(x + z, w - y)) - np.pi / 2
+    roll, yaw = (math.remainder(angle, math.tau) for angle in (half_sum + half_difference, half_sum - half_difference))
+    return [*(float(value) * 1000.0 for value in setpoint[:3]), roll, float(pitch), yaw]
 
 
 def from_controller(pose: Sequence[float]) -> Floats:

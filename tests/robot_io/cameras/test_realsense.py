@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from cascade.contracts import DeviceError
@@ -81,7 +81,8 @@ def test_a_missing_library_names_what_to_install(monkeypatch, name):
 @given(
     st.lists(st.floats(-0.06, 0.06), min_size=2, max_size=2), st.lists(st.floats(-2e-3, 2e-3), min_size=2, max_size=2)
 )
-def test_inverse_distortion_is_turned_round_to_a_fifth_of_a_pixel(radial, tangential):
+@example([-0.06, -0.06], [-2e-3, 2e-3])  # the hardest corner: no five coefficients do better than 0.093 px there
+def test_inverse_distortion_is_turned_round_to_a_tenth_of_a_pixel(radial, tangential):
     import cv2
 
     inverse = np.array([*radial, *tangential, 0.0])
@@ -100,4 +101,4 @@ def test_inverse_distortion_is_turned_round_to_a_fifth_of_a_pixel(radial, tangen
         axis=-1,
     )
     again = cv2.projectPoints(ideal, np.zeros(3), np.zeros(3), np.eye(3), forward)[0][:, 0]
-    assert np.abs(again - np.stack([x, y], axis=-1)).max() * focal < 0.2
+    assert np.abs(again - np.stack([x, y], axis=-1)).max() * focal < 0.1

@@ -131,8 +131,30 @@ def test_poses_go_out_in_millimetres_and_come_back_in_metres(controller: XArmCon
 def test_every_rotation_survives_roll_pitch_and_yaw(quaternion: list[float]) -> None:
     setpoint = np.array([0.3, -0.1, 0.2, *(np.array(quaternion) / np.linalg.norm(quaternion))])
     T = from_controller(to_controller(setpoint))
-    assert np.allclose(T[:3, :3], Rotation.from_quat(setpoint[[4, 5, 6, 3]]).as_matrix(), atol=1e-5)
+    assert np.allclose(T[:3, :3], Rotation.from_quat(setpoint[[4, 5, 6, 3]]).as_matrix(), atol=1e-6)
     assert np.allclose(T[:3, 3], setpoint[:3])
+
+
+@given(
+    short=st.sampled_from([0.0, 1e-9, 1e-7, 1e-6, 1e-5, 1e-4, 1e-3]),
+    up=st.booleans(),
+    roll=st.floats(-3, 3),
+    yaw=st.floats(-3, 3),
+)
+@settings(deadline=None)
+def test_rotations_near_a_pitch_of_a_quarter_turn_are_as_exact(short: float, up: bool, roll: float, yaw: float) -> None:
+    pitch = (np.pi / 2 - short) * (1 if up else -1)
+    rotation = Rotation.from_euler("x", roll).as_matrix()
+    for axis, angle in (("y", pitch), ("z", yaw)):
+        rotation = Rotation.from_euler(axis, angle).as_matrix() @ rotation
+    quaternion = Rotation.from_matrix(rotation).as_quat()[[3, 0, 1, 2]]
+    T = from_controller(to_controller(np.array([0, 0, 0, *quaternion])))
+    assert np.allclose(T[:3, :3], rotation, atol=1e-9)
+
+
+def test_angles_of_a_pose_lie_within_half_a_turn() -> None:
+    x = to_controller(np.array([0, 0, 0, *Rotation.from_euler("xyz", [3.0, 0.2, 3.0]).as_quat()[[3, 0, 1, 2]]]))
+    assert np.allclose(x[3:], [3.0, 0.2, 3.0])
 
 
 @pytest.mark.parametrize("sign", [1.0, -1.0])
