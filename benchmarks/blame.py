@@ -9,7 +9,7 @@ Faults: the plan of another layout, or made for another sentence (plan); inverse
 gripper that is stuck (gripper). Rig faults are in no configuration, so that blame cannot read them there. A run that
 succeeds in spite of its fault is counted, not judged. Clean failures have no injected fault: there, the stage is taken
 from an experiment that blame does not see, the same layout with the expert's own video as the plan: if that succeeds,
-the plan was at fault.
+the plan was at fault. If not, the same with the expert's true positions read: if that succeeds, the extraction was.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from cascade.plugins import build_plugin
 from cascade.recorder import RunRecorder
 from cascade.runtime import run_episode
 from cascade.statistics import wilson
-from cascade.suites import find_suite
+from cascade.suites import find_suite, suite_settings
 from cascade.testing.faults import FaultyRig, RigFault
 
 TASKS = find_suite("metaworld-11").tasks
@@ -73,6 +73,12 @@ def _distorted(**values: Any) -> tuple[str, ...]:
     return (f"extractor={json.dumps({'name': 'distorted', 'options': options})}",)
 
 
+def _far_starts() -> tuple[str, ...]:
+    """What suite metaworld-11-avdc sets of a rig, but for the size of its images."""
+    texts = suite_settings(find_suite("metaworld-11-avdc"))
+    return tuple(text for text in texts if text.startswith(("rig.options.starts=", "rig.limits.")))
+
+
 CASES = (
     Case("plan of another layout", Stage.PLAN, other_layout=True, tasks=GRASPS),
     Case("plan for another sentence", Stage.PLAN, other_words=True, tasks=GRASPS),
@@ -83,10 +89,16 @@ CASES = (
     Case("camera moved 3 cm", Stage.CALIBRATION, rig=RigFault(camera_shift_m=(0.03, 0.0, 0.0)), tasks=GRASPS),
     Case("camera moved 3 cm down", Stage.CALIBRATION, rig=RigFault(camera_shift_m=(0.0, 0.0, -0.03)), tasks=GRASPS),
     Case("tracker 0.4 s late", Stage.TRACKING, rig=RigFault(lag_steps=32), tasks=GRASPS),
+    Case("tracker 0.8 s late", Stage.TRACKING, rig=RigFault(lag_steps=64), tasks=GRASPS),
     Case("gripper stuck open", Stage.GRIPPER, rig=RigFault(gripper=1.0), tasks=GRASPS),
     Case("gripper stuck closed", Stage.GRIPPER, rig=RigFault(gripper=0.0), tasks=GRASPS),
 )
 CLEAN = Case("no fault", Stage.NONE)
+FAR_TASKS = (*GRASPS, "faucet-open")
+# AVDC's layouts, whose hand begins up to 0.3 m elsewhere: of the tasks that ask for a centimetre, many fail. The images
+# stay as they are: the inverse dynamics that reads pixels knows no other.
+CLEAN_FAR = Case("no fault, hand begins far off", Stage.NONE, _far_starts(), tasks=FAR_TASKS)
+CLEANS = (CLEAN, CLEAN_FAR)
 HEALTHY = (CLEAN, CASES[0])  # the plan may be wrong; what reads and follows them is not
 
 
@@ -177,9 +189,9 @@ def episode(case: Case, task: str, seed: int, *, successes: bool = True) -> dict
         row |= {"outcome": result.outcome, "checks": []}
         row["facts"] = {"status": "done", "outcome": result.outcome, "failure_stage": result.failure_stage}
         row["facts"]["verdict"] = result.verdict
-        if case.name == CLEAN.name and result.outcome not in ("success", "error"):
-            row["truth"] = _experiment(task, seed)
-        if result.outcome == "success" and (case.name != CLEAN.name or not successes):
+        if case in CLEANS and result.outcome not in ("success", "error"):
+            row["truth"] = _experiment(case, task, seed)
+        if result.outcome == "success" and (case not in CLEANS or not successes):
             return row
         verdict = blame(folder, second=False, keep=False)
         row["checks"] = [check.as_json() for check in verdict.checks]
@@ -189,14 +201,29 @@ def episode(case: Case, task: str, seed: int, *, successes: bool = True) -> dict
         shutil.rmtree(folder)
 
 
-def _experiment(task: str, seed: int) -> str:
-    """The stage at fault in a clean failure: does the same extractor solve the layout with a perfect plan?"""
+def _experiment(case: Case, task: str, seed: int) -> str:
+    """The stage at fault in a clean failure, from runs of the same layout in which one stage is perfect.
+
+    The expert's own video in place of the plan: if that does it, the plan was at fault. If not, its true positions in
+    place of what the extractor reads: if those do it, the extractor was. If neither does, nobody can say.
+    """
+    starts = [text.removeprefix("rig.options.") for text in case.overrides if text.startswith("rig.options.starts=")]
+    own = {key: json.loads(value) for key, value in (text.split("=", 1) for text in starts)}
+    expert = (f"planner.options.rig_options={json.dumps(own)}",)
+    truth = ("planner.options.readout=true", "extractor.options.fuse=latents")
+    if _succeeds(replace(case, overrides=(*case.overrides, *expert)), task, seed):
+        return Stage.PLAN.value
+    if _succeeds(replace(case, overrides=(*case.overrides, *expert, *truth)), task, seed):
+        return Stage.EXTRACTION.value
+    return Stage.UNKNOWN.value
+
+
+def _succeeds(case: Case, task: str, seed: int) -> bool:
     folder = Path(tempfile.mkdtemp(prefix="blame-"))
     try:
-        result = carry_out(CLEAN, task, seed, folder, planner="oracle")
-        return (Stage.PLAN if result.success else Stage.EXTRACTION).value
+        return bool(carry_out(case, task, seed, folder, planner="oracle").success)
     except CascadeError:
-        return Stage.UNKNOWN.value
+        return False
     finally:
         shutil.rmtree(folder)
 
@@ -209,7 +236,8 @@ def wanted(per_case: int, clean: int, first_seed: int) -> Iterator[tuple[Case, s
                 task = case.tasks[(number + 3 * index) % len(case.tasks)]
                 yield case, task, first_seed + number
         if number < clean:
-            yield CLEAN, TASKS[number % len(TASKS)], first_seed + 1000 + number
+            for case in CLEANS:
+                yield case, case.tasks[number % len(case.tasks)], first_seed + 1000 + number
 
 
 def limits_from(rows: list[dict[str, Any]], made: str, quantile: float, slack: float) -> Limits:
@@ -255,31 +283,40 @@ def rows_of(log: Path) -> list[dict[str, Any]]:
 def table(rows: list[dict[str, Any]]) -> str:
     """Return the confusion table and the figures as Markdown."""
     failed = [row for row in rows if row["outcome"] not in ("success", "error")]
-    faulty = [row for row in failed if row["case"] != CLEAN.name]
-    clean = [row for row in failed if row["case"] == CLEAN.name]
+    cleans = {case.name for case in CLEANS}
+    faulty = [row for row in failed if row["case"] not in cleans]
+    clean = [row for row in failed if row["case"] in cleans and row["truth"] != Stage.UNKNOWN.value]
+    unclear = sum(row["case"] in cleans and row["truth"] == Stage.UNKNOWN.value for row in failed)
     names = [s.value for s in (Stage.PLAN, Stage.EXTRACTION, Stage.CALIBRATION, Stage.TRACKING, Stage.GRIPPER)]
     names += sorted({row["named"] for row in failed} - set(names))
     lines = [
         f"| injected | {' | '.join(names)} | right | succeeded all the same |",
         "|---|" + "--:|" * (len(names) + 2),
     ]
-    for case in (*CASES, CLEAN):
-        mine = [row for row in failed if row["case"] == case.name]
+    for case in (*CASES, *CLEANS):
+        mine = [row for row in (*faulty, *clean) if row["case"] == case.name]
         count = Counter(row["named"] for row in mine)
         right = sum(row["named"] == row["truth"] for row in mine)
         passed = sum(row["case"] == case.name and row["outcome"] == "success" for row in rows)
         cells = " | ".join(str(count[name]) if count[name] else "" for name in names)
-        label = f"{case.name} ({case.stage.value})" if case is not CLEAN else "no fault, failed"
+        label = case.name if case in CLEANS else f"{case.name} ({case.stage.value})"
         lines.append(f"| {label} | {cells} | {right} of {len(mine)} | {passed} |")
-    for label, chosen in (("faulty", faulty), ("clean failures", clean), ("both", failed)):
+    for label, chosen in (("faulty", faulty), ("clean failures", clean), ("both", [*faulty, *clean])):
         right = sum(row["named"] == row["truth"] for row in chosen)
         if chosen:
             low, high = wilson(right, len(chosen))
             text = f"{right} of {len(chosen)} {label} named right: {right / len(chosen):.0%}"
             lines.append(f"\n{text} (Wilson 95 %: {low:.0%} to {high:.0%}).")
-    false = sum(row["case"] == CLEAN.name and row["outcome"] == "success" and bool(row["suspects"]) for row in rows)
-    done = sum(row["case"] == CLEAN.name and row["outcome"] == "success" for row in rows)
-    lines.append(f"\nIn {false} of {done} clean successes some check was above its limit.")
+    if clean or unclear:
+        truths = Counter(row["truth"] for row in clean)
+        told = ", ".join(f"{number} {stage}" for stage, number in sorted(truths.items())) or "none"
+        lines.append(f"\nClean failures by the experiment: {told}; {unclear} that it could not tell, not judged.")
+    for case in CLEANS:
+        done = [row for row in rows if row["case"] == case.name and row["outcome"] == "success"]
+        suspects = Counter(suspect for row in done for suspect in row["suspects"])
+        which = f" ({', '.join(f'{stage} {number}' for stage, number in suspects.items())})" if suspects else ""
+        false = sum(bool(row["suspects"]) for row in done)
+        lines.append(f"\n{case.name}: in {false} of {len(done)} successes some check was above its limit{which}.")
     return "\n".join(lines)
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from cascade.report.run_folder import RunRecord
 
 Floats = NDArray[np.float64]
-MOST_DELAY_STEPS = 48
+MOST_DELAY_STEPS = 120
 MOVES_M = 5e-4  # less way than this in a control step says nothing about where the hand is going
 LEAST_STEPS = 20
 AS_GOOD = 0.05  # cosines this near to the best are as good
