@@ -66,6 +66,10 @@ test-slow: .venv/.installed-dev ## The tests that take minutes
 bench: .venv/.installed ## Time one replan on this machine
 	OMP_NUM_THREADS=2 $(BIN)/python benchmarks/replan_latency.py --json runs/replan_latency.json
 
+.PHONY: reproduce-table
+reproduce-table: .venv/.installed ## Print the table of the AVDC protocol from the committed rows; RUN=1 runs it anew first
+	@$(BIN)/python benchmarks/avdc_table.py $(if $(RUN),--run runs/avdc --jobs $(or $(JOBS),2) --eval "$(EVAL)" $(if $(ONLY),--only $(ONLY)))
+
 .PHONY: wheel
 wheel: .venv/.installed-dev ## Build the wheel into dist/
 	rm -rf dist

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import multiprocessing
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
@@ -218,7 +219,11 @@ def _episode(evaluation: Evaluation, job: Job) -> Row:
     rig, stages = _built[job.camera]
     began_s = perf_counter()
     row = episode_row(rig, stages, task=job.task, seed=job.seed, control=evaluation.control)
-    return row | {"camera": job.camera, "wall_s": round(perf_counter() - began_s, 3)}
+    return row | {
+        "camera": job.camera,
+        "wall_s": round(perf_counter() - began_s, 3),
+        "load": round(os.getloadavg()[0], 2),
+    }
 
 
 def _build(evaluation: Evaluation, camera: str | None) -> tuple[Rig, Stages]:
