@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -83,7 +83,7 @@ class ExecutionConfig(_Strict):
         description="open_loop: the whole plan; receding: its first targets only; async: the next plan meanwhile.",
     )
     replans: int = Field(
-        default=1, ge=0, le=50, description="New plans after one that ended without success."
+        default=1, ge=0, le=50, description="New plans after one that ended without success, the arm back at its start."
     )
     receding_targets: int = Field(
         default=4, ge=1, description="Targets executed before the next plan takes over (modes receding and async)."
@@ -99,17 +99,6 @@ class ExecutionConfig(_Strict):
     )
     lift_m: float = Field(
         default=0.1, ge=0.0, le=0.5, description="Way up, gripper open, before going back to the start [m]."
-    )
-    way_back: Literal["start", "lift"] = Field(
-        default="start",
-        description="After a plan without success: back to the start pose, or no farther than up by lift_m (quicker, for "
-        "planners that know how things look from anywhere).",
-    )
-    give_up_after: int | None = Field(
-        default=None,
-        ge=1,
-        description="Targets in a row at which the hand stalls before the plan counts as failed; None: it is followed to "
-        "its end.",
     )
     video_every: int = Field(default=2, ge=1, description="Control steps per frame of executed.mp4.")
 

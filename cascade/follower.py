@@ -33,7 +33,6 @@ class MotionEnd(StrEnum):
     FAULT = "fault"  # the arm reports a fault or an emergency stop
     LEFT = "left"  # a newer chunk takes over
     ASTRAY = "astray"  # the hand left its way; the arm holds
-    STALLED = "stalled"  # too many targets in a row were out of reach
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -74,7 +73,6 @@ def follow(
     leave: Callable[[int], bool] | None = None,
     astray: Callable[[NDArray[np.float64]], bool] | None = None,
     pace: float = 1.0,
-    give_up_after: int | None = None,
 ) -> Motion:
     """Visit the targets of a chunk in order and return why it ended.
 
@@ -90,9 +88,8 @@ def follow(
         leave: asked before every target but the first, with the number of those visited, whether to end here.
         astray: asked after every control period, with the hand's position (3,), whether it has left its way.
         pace: share of the speed limit to go at; below 1 the arm is sent to a nearer place on the way.
-        give_up_after: end where this many targets in a row were left because the hand stalled; None: never.
     """
-    steps, stalled, spec = 0, 0, rig.arm.spec
+    steps, spec = 0, rig.arm.spec
     speed_m = pace * spec.limits.max_speed_m_s / spec.control_hz  # the farthest in one control step
     patience = max(TIMEOUT_STEPS, round(TIMEOUT_SHARE * spec.limits.max_step_m / speed_m))
     stall_m = min(STALL_M, STALL_SHARE * STALL_STEPS * speed_m)
@@ -131,10 +128,6 @@ def follow(
             held = now_s - began_s >= chunk.hold_s[index] - 1e-9  # type: ignore[index]
             if held and _settled(trail, target, chunk.tolerance_m[index], stall_m, patience):  # type: ignore[index]
                 break
-        reached = _reached(trail, target, chunk.tolerance_m[index])  # type: ignore[index]
-        stalled = 0 if reached else stalled + 1
-        if stalled == give_up_after:
-            return Motion(steps, MotionEnd.STALLED)
     return Motion(steps, MotionEnd.DONE)
 
 
@@ -145,15 +138,11 @@ def _nearer(target: NDArray[np.float64], hand_m: NDArray[np.float64], step_m: fl
     return target if length <= step_m else np.concatenate([hand_m + way * (step_m / length), target[3:]])
 
 
-def _reached(trail: list[NDArray[np.float64]], target: NDArray[np.float64], tolerance_m: float) -> bool:
-    return float(np.linalg.norm(trail[-1] - target[:3])) < tolerance_m
-
-
 def _settled(
     trail: list[NDArray[np.float64]], target: NDArray[np.float64], tolerance_m: float, stall_m: float, patience: int
 ) -> bool:
     """Whether a target is reached, or will not be: stalled or out of time."""
-    if _reached(trail, target, tolerance_m):
+    if float(np.linalg.norm(trail[-1] - target[:3])) < tolerance_m:
         return True
     if len(trail) > STALL_STEPS and float(np.linalg.norm(trail[-1] - trail[-1 - STALL_STEPS])) < stall_m:
         return True

@@ -10,18 +10,11 @@ from numpy.typing import NDArray
 from cascade.contracts.records import ActionChunk, ArmState
 
 
-def return_chunk(
-    state: ArmState, start: ArmState, max_step_m: float, lift_m: float, *, whole: bool = True
-) -> ActionChunk:
-    """Return the way back: open where the hand is, straight up, across, down to the start pose, in small steps.
-
-    Not `whole`: only up, and no higher than the workspace's lid allows is left to the gate.
-    """
+def return_chunk(state: ArmState, start: ArmState, max_step_m: float, lift_m: float) -> ActionChunk:
+    """Return the way back: open where the hand is, straight up, across, down to the start pose, in small steps."""
     here, home = state.position_m, start.position_m
     high = max(float(here[2]) + lift_m, float(home[2]))
-    corners = [here, np.array([here[0], here[1], high])]
-    if whole:
-        corners += [np.array([home[0], home[1], high]), home]
+    corners = [here, np.array([here[0], here[1], high]), np.array([home[0], home[1], high]), home]
     points: list[NDArray[np.float64]] = [here]
     for a, b in pairwise(corners):
         pieces = int(np.ceil(np.linalg.norm(b - a) / (0.8 * max_step_m)))

@@ -19,13 +19,16 @@ from idm.waypoints import CLOSED_AT_START, Floats, WaypointRules, frames_of_chan
 Bools = NDArray[np.bool_]
 Source = Literal["segment", "depth"]
 
-REACH_M = 0.10  # a plan that misses by more than this means something else
+REACH_M = 0.30  # a plan that misses by more than this means something else
+HIDDEN_REACH_M = 0.10  # the same where the place of the closing is hidden, so that the thing may be there after all
 NEAR_M, FAR_M = 0.06, 0.20  # within NEAR_M of the closing, level, the shift counts fully; beyond FAR_M not at all
 LONG_M, LONG_RATIO = 0.06, 1.8  # a thing is a bar when it is this long, and this many times as long as wide
 BAR_END_M = 0.01  # a bar is held no nearer to its end
-GRIP_M = 0.03  # half the length of a bar that is looked at around the closing
+GRIP_M = 0.03  # half the length of a bar that is looked at around the closing, and the farthest it is moved along it
+SEEN_M = 0.03  # as much table is looked for around a place to say that nothing is there
 STANDS_OUT_M = 0.008  # above what it stands on
 TALL_M = 0.10  # what stands higher is the hand, or nothing to close around from above
+BEHIND = 0.75  # the middle of what is seen of a ball or a box lies this share of its half width before its own
 FEW = 6  # pixels; fewer tell nothing
 
 
@@ -76,14 +79,15 @@ def standing_out(points_m: Floats, place_m: Floats) -> Bools:
     import cv2
 
     level = np.linalg.norm(points_m[..., :2] - place_m[:2], axis=-1)
-    around = (level < 2.5 * REACH_M) & (points_m[..., 2] < TALL_M)
+    around = (level < REACH_M) & (points_m[..., 2] < TALL_M)
     if not around.any():
         return np.zeros(level.shape, dtype=bool)
-    table = float(np.median(points_m[around & (points_m[..., 2] < np.percentile(points_m[around][:, 2], 60)), 2]))
+    table = _commonest(points_m[around, 2])
     above = points_m[..., 2] - table
     out = around & (above > STANDS_OUT_M) & (above < TALL_M)
     count, labels = cv2.connectedComponents(out.astype(np.uint8), connectivity=8)
-    best, found = REACH_M, np.zeros(level.shape, dtype=bool)
+    empty = ((level < SEEN_M) & (np.abs(above) < STANDS_OUT_M)).sum() >= FEW
+    best, found = REACH_M if empty else HIDDEN_REACH_M, np.zeros(level.shape, dtype=bool)
     for label in range(1, count):
         part = labels == label
         near = float(level[part].min())
@@ -92,10 +96,17 @@ def standing_out(points_m: Floats, place_m: Floats) -> Bools:
     return found
 
 
+def _commonest(height_m: Floats) -> float:
+    """Return the height that most points have, to 5 mm: that of what everything stands on."""
+    bins = np.floor(height_m / 0.005).astype(np.int64)
+    values, counts = np.unique(bins, return_counts=True)
+    return float(np.median(height_m[bins == values[counts.argmax()]]))
+
+
 def shift_onto(points_m: Floats, mask: Bools, place_m: Floats, image: CameraImage) -> Floats | None:
     """Return the level shift (3,) from a place onto the middle of a thing; None where it does not show or is far off.
 
-    Only the side towards the camera is seen; the middle lies half a width behind it. Along a bar the place may be
+    Only the side towards the camera is seen; the middle lies behind it. Along a bar the place may be
     anywhere between its ends: where to hold it is the plan's choice.
     """
     seen = mask & np.isfinite(points_m).all(axis=-1)
@@ -111,9 +122,10 @@ def shift_onto(points_m: Floats, mask: Bools, place_m: Floats, image: CameraImag
     centre = np.median(points_m[seen], axis=0)
     ray = centre - image.T_base_cam[:3, 3]
     ray /= np.linalg.norm(ray)
-    off = (centre + half_width_m(seen, centre, image) * ray)[:2] - place_m[:2]
+    behind = 1.0 if length > 0 else BEHIND
+    off = (centre + behind * half_width_m(seen, centre, image) * ray)[:2] - place_m[:2]
     if length > 0:
-        off = off - (off @ axis - inside) * axis
+        off = off - (off @ axis - np.clip(inside, -GRIP_M, GRIP_M)) * axis
     shift = np.array([off[0], off[1], 0.0])
     return shift if float(np.linalg.norm(shift)) <= REACH_M else None
 

@@ -124,9 +124,7 @@ class InverseDynamicsExtractor:
         if self._anchor is None:
             return readout.position_m
         image = observation.image(plan.camera)
-        path, _ = anchored(
-            readout.position_m, readout.opening, image, self._rules, self._anchor, self._segment
-        )
+        path, _ = anchored(readout.position_m, readout.opening, image, self._rules, self._anchor, self._segment)
         return path
 
     def _chunk(

@@ -28,7 +28,9 @@ def build_extractor(config: ExtractorConfig) -> InverseDynamicsExtractor:
 
     rules = WaypointRules(**{f.name: getattr(config, f.name) for f in fields(WaypointRules) if hasattr(config, f.name)})
     if config.fuse == "latents":
-        return InverseDynamicsExtractor(None, rules=rules, how="latents", steps=config.steps, cameras=None, **_anchor(config))
+        return InverseDynamicsExtractor(
+            None, rules=rules, how="latents", steps=config.steps, cameras=None, **_anchor(config)
+        )
     from idm.reading import PlanFrameReader
     from idm.shipped import ShippedReader
     from idm.weights import latent_weights, load_network, reads_latents, shipped_weights, weights_digest
