@@ -337,8 +337,6 @@ class _Episode:
         if motion.end is MotionEnd.HORIZON:
             text = f"Not done: the goal was not reached within the episode's {self._steps} control steps."
             return End("failed", "timeout", text)
-        if motion.end is MotionEnd.STALLED:
-            return End("failed", "motion", f"Not done: the hand stalled {self._execution.give_up_after} targets in a row.")
         if motion.end is MotionEnd.ASTRAY:
             return End("rejected", "motion", "The hand left the way it was sent; the arm holds.")
         if motion.end is MotionEnd.STOPPED:
@@ -394,7 +392,6 @@ class _Episode:
                     leave=leave,
                     astray=astray,
                     pace=pace,
-                    give_up_after=self._execution.give_up_after,
                 )
             finally:
                 self._stop.moving = False
@@ -416,12 +413,11 @@ class _Episode:
         return End("failed", "motion", text)
 
     def _return_to(self, start: ArmState) -> End | None:
-        """Open the gripper, lift, and perhaps go back near the start pose, so that the next plan sees a clear scene."""
+        """Open the gripper, lift, and go back near the start pose, so that the next plan sees a clear scene."""
         if not self._steps:
             return None
         state = self._rig.arm.read()
-        limits, whole = self._rig.arm.spec.limits, self._execution.way_back == "start"
-        chunk = return_chunk(state, start, limits.max_step_m, self._execution.lift_m, whole=whole)
+        chunk = return_chunk(state, start, self._rig.arm.spec.limits.max_step_m, self._execution.lift_m)
         return self._move(chunk, self._plans - 1, state, first=True)
 
     def observe(self) -> Observation:
