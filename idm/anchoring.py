@@ -56,7 +56,8 @@ def anchored(
     Raises:
         DataError: the image has no depth, no place, or no such segment.
     """
-    moved, anchors = position_m.copy(), []
+    moved = position_m.copy()
+    anchors: list[Anchor] = []
     if opening[0] < CLOSED_AT_START:
         return moved, anchors  # it holds something already
     points = image.points_m()

@@ -40,8 +40,8 @@ class ExtractorConfig(PluginConfig):
     overshoot_m: float = Field(0.05, ge=0, description="How far the last motion is carried on.")
     anchor: Literal["none", "segment", "depth"] = Field(
         "none",
-        description="Move the closing of the gripper onto the thing that stands there: the mask 'segment', or, by depth "
-        "alone, what stands out of the table.",
+        description="Move the closing of the gripper onto the thing that stands there: the mask 'segment', or, by "
+        "depth alone, what stands out of the table.",
     )
     segment: str = Field("object", description="Name of the mask for anchor=segment.")
 

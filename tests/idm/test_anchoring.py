@@ -81,7 +81,7 @@ def test_a_bar_is_held_where_the_plan_says_along_it_and_in_the_middle_across(alo
 
 def test_only_the_way_near_the_closing_moves() -> None:
     image, ball = basketball()
-    path, opening = path_to(ball + [0.05, 0.0, 0.0])
+    path, opening = path_to(ball + np.array([0.05, 0.0, 0.0]))
     moved, (anchor,) = anchored(path, opening, image, RULES, "depth", "object")
     level = np.linalg.norm(path[:, :2] - path[anchor.frame, :2], axis=1)
 
@@ -111,14 +111,14 @@ def test_nothing_moves_where_there_is_nothing_to_close_around() -> None:
 
 def test_a_thing_too_far_from_the_plan_is_another_thing() -> None:
     image, ball = basketball()
-    path, opening = path_to(ball + [0.0, REACH_M + 0.05, 0.0])
+    path, opening = path_to(ball + np.array([0.0, REACH_M + 0.05, 0.0]))
 
     assert not anchored(path, opening, image, RULES, "segment", "object")[1]
 
 
 def test_a_hand_that_holds_something_already_is_left_alone() -> None:
     image, ball = basketball()
-    path, opening = path_to(ball + [0.05, 0.0, 0.0])
+    path, opening = path_to(ball + np.array([0.05, 0.0, 0.0]))
     moved, anchors = anchored(path, np.minimum(opening, 0.3), image, RULES, "depth", "object")
 
     assert not anchors
