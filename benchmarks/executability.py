@@ -3,6 +3,7 @@
 python benchmarks/executability.py run -o runs/executability --episodes 14      # resumable, about 2 s of CPU per trial
 python benchmarks/executability.py score -o runs/executability                  # cues and baselines of every trial
 python benchmarks/executability.py table benchmarks/results/executability.jsonl.gz --svg docs/executability.svg
+python benchmarks/executability.py fit benchmarks/results/executability.jsonl.gz --trials runs/executability
 """
 
 from __future__ import annotations
@@ -16,14 +17,15 @@ from typing import Any
 
 import numpy as np
 
+from cascade.calibration_gate.calibration import GateCalibration
 from cascade.calibration_gate.fitting import calibrate, reading_of_trial
-from cascade.calibration_gate.session import Session, fit_session_goals, limits_of, run_session_trials
+from cascade.calibration_gate.session import Session, fit_session_goals, limits_of, run_session_trials, session_value
 from cascade.calibration_gate.trials import read_rows
 from cascade.calibration_gate.tube import farthest_m
 from cascade.config import load_recipe, load_rig
 from cascade.executability import CUE_SETS, fit, out_of_fold
 from cascade.metrics import visual
-from cascade.metrics.cues import Cues
+from cascade.metrics.cues import DEFINITION, Cues
 from cascade.metrics.cues import cues_of as cues_of_plan
 from cascade.metrics.discrimination import (
     auroc,
@@ -67,8 +69,8 @@ def run(output: Path, first: int, episodes: int) -> None:
 def score(output: Path, results: Path) -> None:
     """Compute cues and baselines of every finished trial and write one line per trial."""
     one = session(100, 1)
-    goals, limits = fit_session_goals(one, output), limits_of(one.rig)
-    known = {row["key"]: row for row in read_rows(output / "scores.jsonl")}
+    goals, value, limits = fit_session_goals(one, output), session_value(one), limits_of(one.rig)
+    known = {row["key"]: row for row in read_rows(output / "scores.jsonl") if row.get("cues_by") == DEFINITION}
     rows = [row for row in read_rows(output / "trials.jsonl") if not row["error"]]
     with (output / "scores.jsonl").open("a", encoding="utf-8") as file:
         for row in rows:
@@ -77,10 +79,11 @@ def score(output: Path, results: Path) -> None:
             with np.load(output / f"{row['key']}.npz") as evidence:
                 arrays = {name: evidence[name] for name in evidence.files}
             flow = dense_flow(arrays["frames"])
-            cues = cues_of_plan(reading_of_trial(row, arrays, limits), goals, flow=flow.forward)
-            values = {name: round(value, 5) for name, value in cues.values.items()}
+            cues = cues_of_plan(reading_of_trial(row, arrays, limits), goals, value, flow=flow.forward)
+            values = {name: round(number, 5) for name, number in cues.values.items()}
             known[row["key"]] = {
                 **row,
+                "cues_by": DEFINITION,
                 "moves": cues.moves,
                 "cues": values,
                 "missing": dict(cues.missing),
@@ -225,13 +228,20 @@ def table(results: Path, svg: Path | None, trials: Path | None) -> None:
         figure(scores, hits, svg)
 
 
+def fitted(rows: Sequence[Row], trials: Path) -> GateCalibration:
+    """Return the gate that `cascade train gate` makes of these trials."""
+    one = session(100, 1)
+    cues = [cues_of(row) for row in rows]
+    goals = fit_session_goals(one, trials)
+    return calibrate(trials, rows, cues, goals, session_value(one), camera=one.camera, target=one.target)
+
+
 def gate_effect(rows: Sequence[Row], trials: Path) -> None:
     """Print what a gate calibrated on the first half of the layouts does to the other half."""
     seeds = sorted({row["seed"] for row in rows})
     early = set(seeds[: len(seeds) // 2])
     learn, test = [row for row in rows if row["seed"] in early], [row for row in rows if row["seed"] not in early]
-    goals = fit_session_goals(session(100, 1), trials)
-    made = calibrate(trials, learn, [cues_of(row) for row in learn], goals, camera="corner", target=0.9)
+    made = fitted(learn, trials)
     print(f"\ngate of seeds {min(early)} to {max(early)}: p_exec from {made.min_p_exec:.2f}, tube {made.tube_m:.3f} m,")
     print("  " + ", ".join(f"{bound.check} {bound.limit:g} {bound.unit}" for bound in made.bounds))
     hits = np.array([row["success"] for row in test])
@@ -319,9 +329,15 @@ def main() -> None:
     part.add_argument("results", type=Path)
     part.add_argument("--svg", type=Path)
     part.add_argument("--trials", type=Path, help="folder of the trials: also what a gate does")
+    part = parts.add_parser("fit")
+    part.add_argument("results", type=Path)
+    part.add_argument("--trials", type=Path, required=True)
+    part.add_argument("-o", "--output", type=Path, default=Path("configs/gates/unipi-sim"))
     given = parser.parse_args()
     if given.part == "run":
         run(given.output, given.seed, given.episodes)
+    elif given.part == "fit":
+        fitted(load(given.results), given.trials).save(given.output)
     elif given.part == "score":
         score(given.output, given.results)
     else:

@@ -156,7 +156,8 @@ class _Notes(NoRecord):
         plan_steps: plan -> control steps that it and the way back from it took.
         chunks: how many were read in all plans.
         motion_end: why the last motion ended, empty when nothing moved.
-        gates: 'plan' or 'chunk' -> verdict -> how often; `violations`: what the gate found wrong, the first of them.
+        gates: 'plan', 'chunk' or 'motion' -> verdict -> how often.
+        violations: what the gate found wrong, the first of them.
     """
 
     def __init__(self) -> None:
@@ -165,7 +166,7 @@ class _Notes(NoRecord):
         self.plan_steps: Counter[int] = Counter()
         self.chunks = 0
         self.motion_end = ""
-        self.gates: dict[str, Counter[str]] = {"plan": Counter(), "chunk": Counter()}
+        self.gates: dict[str, Counter[str]] = {"plan": Counter(), "chunk": Counter(), "motion": Counter()}
         self.violations: list[dict[str, Any]] = []
 
     def event(self, kind: str, **values: Any) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cascade.contracts.errors import DataError
-from cascade.metrics.cues import GOAL, REQUIRED, Cues
+from cascade.metrics.cues import GOAL, REQUIRED, VALUE, Cues
 from cascade.metrics.result import Bools, Floats
 
 PENALTY = 1.0  # of the squared coefficients, of standardised cues
@@ -29,11 +29,13 @@ LOGARITHMIC = (
     "goal_end",
     "goal_path",
 )
-HIGHER_IS_BETTER = ("tail_motion", "survival")
+HIGHER_IS_BETTER = ("tail_motion", "survival", "value_end")
 # Richest first. Every rig with an extrinsically calibrated camera has what the last one needs.
 CUE_SETS: Mapping[str, tuple[str, ...]] = {
-    "all cues": (*REQUIRED, *GOAL),
-    "no goal": REQUIRED,
+    "all cues": (*REQUIRED, *GOAL, *VALUE),
+    "no value": (*REQUIRED, *GOAL),
+    "no goal": (*REQUIRED, *VALUE),
+    "no goal, no value": REQUIRED,
     "no background": tuple(name for name in REQUIRED if name not in ("camera_px", "survival")),
 }
 

@@ -7,7 +7,6 @@ a report can show how close a motion came. What passes lies inside the arm's wor
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -30,6 +29,7 @@ from cascade.contracts.records import (
 
 if TYPE_CHECKING:
     from cascade.calibration_gate.calibration import GateCalibration
+    from cascade.calibration_gate.tube import Tube
 
 SAME_PSNR_DB = 99.0  # reported for identical images, whose true value is infinite
 P_EXEC = "p_exec"  # name of the check of a calibrated gate
@@ -128,16 +128,19 @@ def pace_of(report: GateReport, settings: GateConfig) -> float:
     return settings.slowest + (1.0 - settings.slowest) * min(max(sure, 0.0), 1.0)
 
 
-def astray_of(
-    chunk: ActionChunk, start_m: NDArray[np.float64], settings: GateConfig
-) -> Callable[[NDArray[np.float64]], bool] | None:
-    """Return the question whether the hand (3,) has left the way of a chunk, or None where no tube was calibrated."""
+def shortened(targets: int, pace: float) -> int:
+    """Return how many of so many targets are followed at a pace before the next look, at least one."""
+    return max(1, round(pace * targets))
+
+
+def tube_of(chunk: ActionChunk, start_m: NDArray[np.float64], settings: GateConfig) -> Tube | None:
+    """Return what watches the hand on the way of a chunk from `start_m` (3,), or None where no tube was calibrated."""
     calibration = calibration_of(settings)
     if calibration is None or not len(chunk) or chunk.space.kind is not SpaceKind.EE_POSE:
         return None
     from cascade.calibration_gate.tube import Tube
 
-    return Tube(chunk, start_m, calibration.tube_m).left
+    return Tube(chunk, start_m, calibration.tube_m)
 
 
 def psnr_db(a: NDArray[np.uint8], b: NDArray[np.uint8]) -> float:

@@ -7,6 +7,7 @@ goal, another task or half a task is told from the one that was asked for. Sente
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -90,6 +91,13 @@ class GoalModel:
                 f"{number}.spread_m": sentence.spread_m,
             }
         return found
+
+    def digest(self) -> str:
+        """Return the first 16 digits of the SHA-256 of what it knows, the same after a file."""
+        digest = hashlib.sha256("\n".join(self.sentences).encode())
+        for name, array in self.arrays().items():
+            digest.update(name.encode() + np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()[:16]
 
     def save(self, path: Path) -> None:
         """Write it as safetensors, the sentences in its header."""

@@ -61,3 +61,10 @@ def refusal(subject: str, report: GateReport) -> str:
         " ,", ","
     )
     return f"The gate refused the {subject}: {worst.message} ({numbers})"
+
+
+def aborted(report: GateReport) -> str:
+    """Return why a motion was ended under way, in words."""
+    worst = report.violations[0]
+    numbers = f"{worst.check} {worst.value:.3f} {worst.unit}, limit {worst.limit:.3f} {worst.unit}"
+    return f"Stopped in motion: {worst.message} ({numbers}) The arm holds."

@@ -17,6 +17,7 @@ from cascade.background import Background, Stopwatch
 from cascade.config import ExecutionConfig
 from cascade.contracts.interfaces import Rig
 from cascade.contracts.records import ActionChunk, ArmState, Observation, VideoPlan
+from cascade.gate import shortened
 from cascade.imagining import Imagined, Timer
 from cascade.outcome import End
 from cascade.seam import ahead, blended, check_latency, may_leave, part
@@ -52,6 +53,9 @@ class Body(Protocol):
         leave: Callable[[int], bool] | None = None,
     ) -> End | None:
         """Follow a chunk."""
+
+    def pace(self, index: int) -> float:
+        """Share of speed and chunk length of a plan."""
 
     def judge(self) -> End:
         """Say how it ended."""
@@ -183,7 +187,8 @@ class _Loop:
 
     def _leaver(self, present: _Present) -> Callable[[int], bool]:
         """Return what is asked between targets: begins with the next plan, and says when it takes over."""
-        before, least = present.done, min(self._settings.receding_targets, len(present.rest))
+        targets = shortened(self._settings.receding_targets, self._body.pace(present.index))
+        before, least = present.done, min(targets, len(present.rest))
 
         def leave(visited: int) -> bool:
             present.done = before + visited

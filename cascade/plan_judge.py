@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from cascade.calibration_gate.calibration import GateCalibration
+from cascade.calibration_gate.calibration import Bound, GateCalibration
 from cascade.contracts.errors import DataError, IncompatibleError
 from cascade.contracts.interfaces import PlanReader
 from cascade.contracts.records import EeReadout, Limits, Observation, VideoPlan, Violation
@@ -13,6 +13,7 @@ from cascade.metrics.cues import Cues, Reading, cues_of
 from cascade.metrics.hand_flow import View
 
 OBJECT = "object"
+GOAL_END, GOAL_END_M, TAIL = "goal_end", "goal_end_m", "tail_motion"  # cues
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,8 @@ def judge_plan(
             f"gate calibration: expected plans of camera {calibration.camera!r}, found one of {plan.camera!r}.",
             "Fit one for this camera with: cascade train gate.",
         )
-    cues = cues_of(reading_of(plan, observation, hand_in(plan, observation, reader), limits), calibration.goals)
+    reading = reading_of(plan, observation, hand_in(plan, observation, reader), limits)
+    cues = cues_of(reading, calibration.goals, calibration.value)
     p_exec, by = calibration.probability(cues)
     measured, failed = [], []
     for bound in calibration.bounds:
@@ -69,13 +71,24 @@ def judge_plan(
         check = Violation(check=bound.check, value=cues.values[bound.cue], limit=bound.limit, unit=bound.unit)
         measured.append(check)
         if bound.broken(check.value):
-            failed.append(_told(check, bound.message))
+            failed.append(_told(check, _why(bound, calibration, cues)))
     check = Violation(check=P_EXEC, value=p_exec, limit=calibration.min_p_exec, unit="1")
     measured.append(check)
     if p_exec < calibration.min_p_exec:
         text = "The plan would probably not reach its goal." if cues.moves else "Hardly anything moves in the plan."
         failed.append(_told(check, text))
     return PlanJudgement(p_exec, by, cues, tuple(measured), tuple(failed))
+
+
+def _why(bound: Bound, calibration: GateCalibration, cues: Cues) -> str:
+    """What a refusal says; where the goal is missed, by how much and whether because the plan stops early."""
+    if bound.cue != GOAL_END:
+        return bound.message
+    stops = any(one.cue == TAIL and TAIL in cues.values and one.broken(cues.values[TAIL]) for one in calibration.bounds)
+    away = f"{100 * cues.values[GOAL_END_M]:.0f} cm from where the instruction asks it to be"
+    if stops:
+        return f"The plan stops early: nothing moves in its last quarter, and the hand is left {away}."
+    return f"{bound.message} The hand ends {away}."
 
 
 def hand_in(plan: VideoPlan, observation: Observation, reader: object) -> EeReadout:

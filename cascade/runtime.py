@@ -27,10 +27,10 @@ from cascade.contracts.interfaces import EpisodeAware, Rig
 from cascade.contracts.records import ActionChunk, ArmState, GateReport, Observation, Verdict, VideoPlan
 from cascade.events import NoRecord, Recorder, gate_values
 from cascade.follower import ControlStep, Motion, MotionEnd, follow
-from cascade.gate import astray_of, check_chunk, check_plan, pace_of
+from cascade.gate import check_chunk, check_plan, pace_of, shortened, tube_of
 from cascade.imagining import Imagined, Timer, imagine
 from cascade.interrupt import StopRequest
-from cascade.outcome import End, EpisodeResult, refusal
+from cascade.outcome import End, EpisodeResult, aborted, refusal
 from cascade.overlapped import overlapped
 from cascade.permission import REFUSED, Permission, fault_of, note_arm_events
 from cascade.pipeline import Stages, build_stages, check_compatible
@@ -248,6 +248,10 @@ class _Episode:
         reader, limits = self._stages.hand_reader, self._rig.arm.spec.limits
         return check_plan(first_view(plan), observation, settings, reader=reader, limits=limits)
 
+    def pace(self, index: int) -> float:
+        """Return the share of speed limit and chunk length that a plan was given."""
+        return self._pace.get(index, 1.0)
+
     def imagine(self, observation: Observation, instruction: str, seed: int, timed: Timer | None = None) -> Imagined:
         """Return a plan ready to run; with a `timed` of its own it may run in another thread."""
         return imagine(
@@ -329,16 +333,19 @@ class _Episode:
     ) -> End | None:
         """Follow a chunk that may run; None when it was visited to its end, or left."""
         self._permission.ready()
-        motion = self._follow(chunk, index, number, count, leave)
+        tube = tube_of(chunk, self._rig.arm.read().position_m, self._stages.recipe.gate)
+        motion = self._follow(chunk, index, number, count, leave, None if tube is None else tube.left)
         note_arm_events(self._rig, self._recorder)
         self._recorder.event("motion", chunk=number, steps=motion.steps, end=motion.end.value)
+        if tube is not None:
+            self._recorder.event("gate", subject="motion", index=number, **gate_values(tube.report()))
         if motion.end is MotionEnd.SUCCESS:
             return self.judge()
         if motion.end is MotionEnd.HORIZON:
             text = f"Not done: the goal was not reached within the episode's {self._steps} control steps."
             return End("failed", "timeout", text)
-        if motion.end is MotionEnd.ASTRAY:
-            return End("rejected", "motion", "The hand left the way it was sent; the arm holds.")
+        if motion.end is MotionEnd.ASTRAY and tube is not None:
+            return End("rejected", "motion", aborted(tube.report()))
         if motion.end is MotionEnd.STOPPED:
             raise OperatorStop("Stopped by a person; the arm holds.")
         if motion.end is MotionEnd.FAULT:
@@ -366,7 +373,13 @@ class _Episode:
         return None
 
     def _follow(
-        self, chunk: ActionChunk, index: int, number: int, count: int | None, leave: Callable[[int], bool] | None
+        self,
+        chunk: ActionChunk,
+        index: int,
+        number: int,
+        count: int | None,
+        leave: Callable[[int], bool] | None,
+        astray: Callable[[NDArray[np.float64]], bool] | None,
     ) -> Motion:
         def look() -> NDArray[np.uint8]:
             return self._rig.cameras[self._camera].read().rgb
@@ -381,14 +394,13 @@ class _Episode:
         with self.timed("motion", stage="motion", plan=index, chunk=number):
             self._stop.moving = True
             try:
-                astray = astray_of(chunk, self._rig.arm.read().position_m, self._stages.recipe.gate)
-                pace = self._pace.get(index, 1.0)
+                pace = self.pace(index)
                 return follow(
                     self._rig,
                     chunk,
                     stop=self._stop,
                     on_step=on_step,
-                    count=None if count is None else max(1, round(pace * count)),
+                    count=None if count is None else shortened(count, pace),
                     leave=leave,
                     astray=astray,
                     pace=pace,

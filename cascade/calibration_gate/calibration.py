@@ -20,8 +20,10 @@ from cascade.events import weights_of
 from cascade.executability import Logistic
 from cascade.goal import GoalModel
 from cascade.metrics.cues import Cues
+from cascade.value.model import FILE as VALUE_FILE
+from cascade.value.model import ValueModel
 
-FORMAT = "cascade-gate-1"
+FORMAT = "cascade-gate-2"
 JSON_FILE, GOAL_FILE = "gate.json", "goal.safetensors"
 
 
@@ -63,6 +65,7 @@ class GateCalibration:
         tube_m: farthest the hand may leave the commanded path.
         models: `p_exec`, richest first.
         goals: the goal check.
+        value: the learned value that is one of the cues, or None where none knows this camera.
         fitted_on: suite, seeds, numbers of trials, in words and numbers for people.
     """
 
@@ -74,6 +77,7 @@ class GateCalibration:
     tube_m: float
     models: tuple[Logistic, ...]
     goals: GoalModel
+    value: ValueModel | None = None
     fitted_on: Mapping[str, Any] = field(default_factory=dict)
 
     def probability(self, cues: Cues) -> tuple[float, str]:
@@ -117,7 +121,7 @@ class GateCalibration:
             )
 
     def save(self, folder: Path) -> None:
-        """Write `gate.json` and the goal model beside it.
+        """Write `gate.json`, and beside it the goal model and the learned value, if there is one.
 
         Raises:
             ConfigError: the folder cannot be written.
@@ -126,6 +130,9 @@ class GateCalibration:
             folder.mkdir(parents=True, exist_ok=True)
             self.goals.save(folder / GOAL_FILE)
             document = self._document(_digest(folder / GOAL_FILE))
+            if self.value is not None:
+                self.value.save(folder)
+                document["value"] = {"file": VALUE_FILE, "sha256": _digest(folder / VALUE_FILE)}
             (folder / JSON_FILE).write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
         except OSError as error:
             raise ConfigError(f"{folder}: cannot be written ({error.strerror}).", "Choose another folder.") from error
@@ -162,10 +169,13 @@ class GateCalibration:
                 f"{path}: expected a gate calibration, found none ({error}).", "Make one with: cascade train gate."
             ) from error
         if not isinstance(values, dict) or values.get("format") != FORMAT:
-            raise WeightsError(f"{path}: expected format {FORMAT}, found another.", "Fit it anew: cascade train gate.")
-        goal = path.parent / str(values["goal"]["file"])
-        if not goal.is_file() or _digest(goal) != values["goal"]["sha256"]:
-            raise WeightsError(f"{goal}: expected the goal model that {path.name} was saved with, found another.")
+            found = values.get("format") if isinstance(values, dict) else None
+            raise WeightsError(
+                f"{path}: expected format {FORMAT}, found {found}.",
+                "Fit it anew: cascade train gate. With --resume the trials are not run again.",
+            )
+        goal = _saved_with(path, values["goal"], "goal model")
+        value = _saved_with(path, values["value"], "learned value") if "value" in values else None
         return cls(
             weights=dict(values["weights"]),
             camera=str(values["camera"]),
@@ -175,8 +185,17 @@ class GateCalibration:
             tube_m=float(values["tube_m"]),
             models=tuple(Logistic.from_json(model) for model in values["models"]),
             goals=GoalModel.load(goal),
+            value=None if value is None else ValueModel.load(value.parent),
             fitted_on=dict(values["fitted_on"]),
         )
+
+
+def _saved_with(path: Path, entry: Mapping[str, Any], what: str) -> Path:
+    """Return the file that an entry of `gate.json` names; raises WeightsError if it is not that file any more."""
+    file = path.parent / str(entry["file"])
+    if not file.is_file() or _digest(file) != entry["sha256"]:
+        raise WeightsError(f"{file}: expected the {what} that {path.name} was saved with, found another or none.")
+    return file
 
 
 def shipped() -> dict[str, Path]:

@@ -12,14 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cascade.calibration_gate.calibration import Bound, GateCalibration
+from cascade.calibration_gate.trials import read_rows
 from cascade.calibration_gate.tube import farthest_m
 from cascade.contracts.errors import DataError
 from cascade.contracts.records import ImageTransform, Limits
 from cascade.executability import CUE_SETS, Logistic, fit, out_of_fold
 from cascade.gate import psnr_db
 from cascade.goal import GoalModel
-from cascade.metrics.cues import Cues, Reading, cues_of
+from cascade.metrics.cues import DEFINITION, Cues, Reading, cues_of
 from cascade.metrics.hand_flow import View
+from cascade.value.model import ValueModel
 
 Row = Mapping[str, Any]
 SLACK = 1.2  # limits lie this much beyond the farthest that a working plan went
@@ -29,6 +31,7 @@ PAIRS = 60  # of layouts per task whose images are compared
 CHECKS = (
     ("arm continuity", "hand_jump_m", "m", False, "The hand jumps in the plan."),
     ("picture continuity", "change_jump", "1", False, "The picture jumps in the plan."),
+    ("motion at the end", "tail_motion", "1", True, "Nothing moves in the last quarter of the plan: it stops early."),
     ("camera stillness", "camera_px", "px", False, "The camera drifts in the plan."),
     ("object permanence", "permanence", "1", True, "The object vanishes in the plan."),
     ("agreement", "agreement", "1", False, "Two ways of reading the hand in the plan disagree."),
@@ -40,31 +43,36 @@ def cues_of_trials(
     folder: Path,
     rows: Sequence[Row],
     goals: GoalModel,
+    value: ValueModel | None,
     limits: Limits,
     *,
     on_row: Callable[[], None] = lambda: None,
 ) -> list[Cues]:
     """Return the cues of every trial; those computed before are read from `cues.jsonl` in the folder of the trials.
 
+    Cues computed with another goal model, another learned value or by another definition are computed anew.
+
     Args:
         folder: of `run_trials`.
         rows: of trials without errors.
         goals: the goal check.
+        value: the learned value, or None.
         limits: of the arm.
         on_row: called after each.
     """
     path = folder / "cues.jsonl"
-    known = {}
-    if path.is_file():
-        known = {values["key"]: values for values in map(json.loads, path.read_text(encoding="utf-8").splitlines())}
+    by = f"{DEFINITION} {goals.digest()} {'-' if value is None else value.digest()}"
+    known: dict[str, Any] = {values["key"]: values for values in read_rows(path) if values.get("by") == by}
+    path.write_text("".join(json.dumps(values) + "\n" for values in known.values()), encoding="utf-8")
     found = []
     with path.open("a", encoding="utf-8") as file:
         for row in rows:
             values = known.get(row["key"])
             if values is None:
                 with np.load(folder / f"{row['key']}.npz") as evidence:
-                    cues = cues_of(reading_of_trial(row, evidence, limits), goals)
-                values = {"key": row["key"], "moves": cues.moves, "values": cues.values, "missing": cues.missing}
+                    cues = cues_of(reading_of_trial(row, evidence, limits), goals, value)
+                values = {"key": row["key"], "by": by, "moves": cues.moves, "values": cues.values}
+                values["missing"] = cues.missing
                 file.write(json.dumps(values) + "\n")
                 file.flush()
             found.append(Cues(moves=values["moves"], values=values["values"], missing=values["missing"]))
@@ -102,7 +110,14 @@ def reading_of_trial(row: Row, evidence: Mapping[str, NDArray[Any]], limits: Lim
 
 
 def calibrate(
-    folder: Path, rows: Sequence[Row], cues: Sequence[Cues], goals: GoalModel, *, camera: str, target: float
+    folder: Path,
+    rows: Sequence[Row],
+    cues: Sequence[Cues],
+    goals: GoalModel,
+    value: ValueModel | None = None,
+    *,
+    camera: str,
+    target: float,
 ) -> GateCalibration:
     """Return limits and `p_exec` as the trials have them.
 
@@ -111,6 +126,7 @@ def calibrate(
         rows: of trials without errors.
         cues: of each.
         goals: the goal check.
+        value: the learned value, or None.
         camera: the view of the plans.
         target: success rate among the plans that the gate lets through that is aimed at.
 
@@ -136,12 +152,14 @@ def calibrate(
         tube_m=round(SLACK * _tube_m(folder, [row for row, _ in working]), 4),
         models=tuple(models),
         goals=goals,
+        value=value,
         fitted_on={
             "trials": len(rows),
             "successes": int(success.sum()),
             "tasks": sorted({row["task"] for row in rows}),
             "seeds": sorted({int(row["seed"]) for row in rows}),
             "target": target,
+            "value": "none" if value is None else f"camera {value.camera}, {value.digest()}",
         },
     )
 

@@ -13,11 +13,12 @@ from cascade.calibration_gate.demonstrations import demonstrate
 from cascade.calibration_gate.fitting import calibrate, cues_of_trials
 from cascade.calibration_gate.trials import Bench, Row, run_trials, trials
 from cascade.config import RecipeConfig, RigConfig
-from cascade.contracts.errors import ConfigError
+from cascade.contracts.errors import ConfigError, IncompatibleError
 from cascade.contracts.interfaces import Rig
 from cascade.contracts.records import Limits
 from cascade.goal import GoalModel, fit_goals
 from cascade.plugins import build_plugin
+from cascade.value.model import SHIPPED, ValueModel
 
 FIRST_DEMONSTRATION = 20_000  # seed of the first layout shown by the expert: far from any trial's
 SIZE_PX = 128
@@ -35,6 +36,7 @@ class Session:
         demonstrations: per task, for the goal check.
         camera: the view of the plans.
         target: success rate among the plans let through that is aimed at.
+        value: folder of the learned value that is one of the cues where it knows the camera, or None.
     """
 
     rig: RigConfig
@@ -45,6 +47,7 @@ class Session:
     demonstrations: int = 40
     camera: str = "corner"
     target: float = 0.9
+    value: Path | None = SHIPPED
 
     def values(self) -> dict[str, Any]:
         """What must be equal for a session to be gone on with, as JSON values."""
@@ -67,6 +70,7 @@ def train_gate(
         CascadeError: stages cannot be built, or the trials do not suffice.
     """
     _open(session, output, resume=resume)
+    value = session_value(session)
     goals = fit_session_goals(session, output, progress)
     rows = run_session_trials(session, output, progress)
     done = 0
@@ -76,10 +80,30 @@ def train_gate(
         done += 1
         progress("cues", done, len(rows))
 
-    cues = cues_of_trials(output, rows, goals, limits_of(session.rig), on_row=one)
-    calibration = calibrate(output, rows, cues, goals, camera=session.camera, target=session.target)
+    cues = cues_of_trials(output, rows, goals, value, limits_of(session.rig), on_row=one)
+    calibration = calibrate(output, rows, cues, goals, value, camera=session.camera, target=session.target)
     calibration.save(output)
     return calibration
+
+
+def session_value(session: Session) -> ValueModel | None:
+    """Return the learned value of a session, or None where there is none or it knows another camera.
+
+    Raises:
+        WeightsError: the folder holds none.
+        IncompatibleError: it is not the shipped one, and knows another camera.
+    """
+    if session.value is None:
+        return None
+    found = ValueModel.load(session.value)
+    if found.camera == session.camera:
+        return found
+    if session.value != SHIPPED:
+        raise IncompatibleError(
+            f"learned value {session.value}: expected one for camera {session.camera!r}, found {found.camera!r}.",
+            f"Train one: cascade train value DATA -o DIR --set camera={session.camera}; or leave it out.",
+        )
+    return None
 
 
 def fit_session_goals(session: Session, output: Path, progress: Progress = lambda part, done, of: None) -> GoalModel:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
-from cascade.contracts.records import ActionChunk
+from cascade.contracts.records import ActionChunk, GateReport, Verdict, Violation
 
 Floats = NDArray[np.float64]
 
@@ -26,7 +28,7 @@ def farthest_m(measured_m: Floats, start_m: Floats, targets_m: Floats) -> float:
 
 
 class Tube:
-    """Watches one chunk being followed.
+    """Watches one chunk being followed; the farthest that the hand was away is kept in `worst_m`.
 
     Args:
         chunk: end-effector targets.
@@ -44,3 +46,11 @@ class Tube:
         distance = distance_to_path(hand_m, self._path)
         self.worst_m = max(self.worst_m, distance)
         return distance > self.limit_m
+
+    def report(self) -> GateReport:
+        """Return what was measured so far, and whether the limit was kept."""
+        check = Violation(check="tube", value=self.worst_m, limit=self.limit_m, unit="m")
+        if self.worst_m <= self.limit_m:
+            return GateReport(verdict=Verdict.PASS, measured=(check,))
+        failed = replace(check, message="The hand left the way it was sent.")
+        return GateReport(verdict=Verdict.REJECT, violations=(failed,), measured=(check,))

@@ -22,6 +22,9 @@ def gate(
     seed: Annotated[int, typer.Option(min=0, help="First layout.")] = 100,
     demonstrations: Annotated[int, typer.Option(min=8, help="Layouts per task that the expert shows.")] = 40,
     target: Annotated[float, typer.Option(min=0.0, max=1.0, help="Success rate aimed at among accepted plans.")] = 0.9,
+    value: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Weights of `cascade train value`; default: those shipped.")
+    ] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Such as planner.options.steps=4.")
     ] = None,
@@ -60,6 +63,7 @@ def gate(
         demonstrations=demonstrations,
         camera=cameras[0],
         target=target,
+        **({} if value is None else {"value": value}),
     )
     with _bars() as progress:
         calibration = train_gate(session, output, resume=resume, progress=progress)
@@ -87,6 +91,8 @@ def _document(calibration: Any, output: Path) -> dict[str, Any]:
 def _lines(document: dict[str, Any]) -> list[str]:
     fitted = document["fitted_on"]
     lines = [f"  {fitted['trials']} trials, {fitted['successes']} of them successes"]
+    value = "not a cue: none is known for this camera" if fitted["value"] == "none" else fitted["value"]
+    lines.append(f"  learned value: {value}")
     lines += [
         f"  p_exec, {name}: AUROC {scores['auroc']:.3f}, calibration error {scores['calibration_error']:.3f}"
         for name, scores in document["models"].items()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,8 +20,13 @@ from cascade.metrics.paths import MIN_PATH_M, extent, path_length
 from cascade.metrics.physical import BACKGROUND_POINTS, camera_stillness, object_untouched, track_survival
 from cascade.metrics.result import Bools, Floats, Frames, Result
 
+if TYPE_CHECKING:
+    from cascade.value.model import ValueModel
+
+DEFINITION = 2  # counted up when a cue changes its meaning: numbers of another one are not to be mixed with these
+
 REACH_SHARE = 0.12  # of the image's width: how near the hand must be to change what the object looks like
-LEAST_SPREAD_M = 0.01  # of the goal's points: below this its own error counts for nothing
+LEAST_SPREAD_M = 0.03  # what tasks forgive: a goal that is known better does not make the check stricter
 TAIL = 4  # last frames of a plan; one that stops early stands still there
 
 REQUIRED = (
@@ -34,6 +40,7 @@ REQUIRED = (
     "survival",
 )
 GOAL = ("goal_end", "goal_path")
+VALUE = ("value_end",)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -78,7 +85,13 @@ class Cues:
     missing: Mapping[str, str]
 
 
-def cues_of(reading: Reading, goals: GoalModel | None = None, *, flow: NDArray[np.float32] | None = None) -> Cues:
+def cues_of(
+    reading: Reading,
+    goals: GoalModel | None = None,
+    value: ValueModel | None = None,
+    *,
+    flow: NDArray[np.float32] | None = None,
+) -> Cues:
     """Return the cues of a plan.
 
     agreement: A, distance of both readings over the path's length.
@@ -91,6 +104,7 @@ def cues_of(reading: Reading, goals: GoalModel | None = None, *, flow: NDArray[n
     goal_end, goal_path: distance to where the hand should end, and pass, over the error to expect of that [1].
     permanence: least share of the object that is still to be seen before the hand gets to it.
     survival: share of the background's tracks that live.
+    value_end: share of the task that is done in the last frame, by a network that learnt demonstrations [0..1].
     """
     frames = reading.frames
     missing: dict[str, str] = {}
@@ -121,6 +135,7 @@ def cues_of(reading: Reading, goals: GoalModel | None = None, *, flow: NDArray[n
         reach = REACH_SHARE * frames.shape[2]
         _note("permanence", object_untouched(frames, reading.mask, hand_px, reach_px=reach), found, missing)
     _goal(reading, goals, found, missing)
+    _value(reading, value, found, missing)
     return Cues(moves=True, values=found, missing=missing)
 
 
@@ -148,3 +163,15 @@ def _goal(reading: Reading, goals: GoalModel | None, found: dict[str, float], mi
     ratio = apart / np.maximum(expected.spread_m, LEAST_SPREAD_M)
     found["goal_end"], found["goal_path"] = float(ratio[-1]), float(ratio.mean())
     found["goal_end_m"], found["goal_path_m"] = float(apart[-1]), float(apart.mean())
+
+
+def _value(reading: Reading, value: ValueModel | None, found: dict[str, float], missing: dict[str, str]) -> None:
+    """The last frame alone: a plan may take any way to its end."""
+    if value is None:
+        missing |= dict.fromkeys(VALUE, "no learned value for this camera")
+        return
+    done = value.progress(reading.instruction, reading.frames[[0, -1]])
+    if done is None:
+        missing |= dict.fromkeys(VALUE, "the sentence is not known to the learned value")
+    else:
+        found["value_end"] = float(done[-1])

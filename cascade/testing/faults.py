@@ -1,14 +1,14 @@
 """Known faults to inject, to see whether they are found.
 
-A distorted extractor, moved cameras, a late arm, a gripper that is stuck. The extractor is a plug-in, since what a
-model does wrong belongs to the recipe. The rig's faults are in no configuration, as in the real world: wrap a simulated
-rig in `FaultyRig`.
+A distorted extractor, moved cameras, a late arm, a gripper that is stuck, a push. The extractor is a plug-in, since
+what a model does wrong belongs to the recipe. The rig's faults are in no configuration, as in the real world: wrap a
+simulated rig in `FaultyRig`.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Self
@@ -31,11 +31,12 @@ from cascade.contracts import (
     PlanReader,
     VideoPlan,
 )
-from cascade.contracts.interfaces import Arm, Camera, Clock, EpisodeMonitor, Rig
+from cascade.contracts.interfaces import Arm, Camera, Rig
 from cascade.contracts.plugin import PluginConfig, PluginSpec
 from cascade.plugins import build_plugin
 
 Floats = NDArray[np.float64]
+HAND = "hand"  # body of the simulated arm
 
 
 class DistortedConfig(PluginConfig):
@@ -111,15 +112,20 @@ class RigFault:
         camera_shift_m: (3,) by which the cameras stand elsewhere than their calibration says, base frame.
         lag_steps: control periods by which targets reach the arm late.
         gripper: opening at which the gripper is stuck, None: it works.
+        push_n: (3,) force of something that pushes the hand aside while it is sent somewhere, base frame; the simulated
+            hand hangs on a stiff constraint, so that it takes some 2500 N for 0.3 m.
+        push_after: control periods before the push begins.
     """
 
     camera_shift_m: tuple[float, float, float] = (0.0, 0.0, 0.0)
     lag_steps: int = 0
     gripper: float | None = None
+    push_n: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    push_after: int = 0
 
 
 class FaultyRig:
-    """A simulated rig with a fault that it does not know of (a Rig).
+    """A simulated rig with a fault that it does not know of (a Rig): its name, clock and judge are the rig's own.
 
     Args:
         rig: the rig 'sim', entered by the caller.
@@ -128,38 +134,10 @@ class FaultyRig:
 
     def __init__(self, rig: Rig, fault: RigFault) -> None:
         self._rig, self._fault = rig, fault
-        self._arm = FaultyArm(rig.arm, fault)
-        self._cameras: dict[str, Camera] = {name: _Moved(camera, self) for name, camera in rig.cameras.items()}
-
-    @property
-    def name(self) -> str:
-        """Name of the rig."""
-        return self._rig.name
-
-    @property
-    def arm(self) -> Arm:
-        """The arm, faulty."""
-        return self._arm
-
-    @property
-    def cameras(self) -> Mapping[str, Camera]:
-        """The cameras, which say that they stand where they were calibrated."""
-        return self._cameras
-
-    @property
-    def clock(self) -> Clock:
-        """The rig's clock."""
-        return self._rig.clock
-
-    @property
-    def monitor(self) -> EpisodeMonitor | None:
-        """The rig's judge."""
-        return self._rig.monitor
-
-    @property
-    def provides(self) -> Needs:
-        """As the rig."""
-        return self._rig.provides
+        self._arm = FaultyArm(rig.arm, fault, self._push)
+        self.name, self.clock, self.monitor, self.provides = rig.name, rig.clock, rig.monitor, rig.provides
+        self.arm: Arm = self._arm
+        self.cameras: Mapping[str, Camera] = {name: _Moved(camera, self) for name, camera in rig.cameras.items()}
 
     def __enter__(self) -> Self:
         """Nothing to do: the rig is entered by the caller."""
@@ -184,6 +162,10 @@ class FaultyRig:
             built = _BUILT.setdefault((id(model), name), np.array(model.cam_pos[index]))
             model.cam_pos[index] = built + np.array(self._fault.camera_shift_m)
         mujoco.mj_camlight(model, data)
+
+    def _push(self, force_n: tuple[float, float, float]) -> None:
+        world = self._world()
+        world.data.xfrc_applied[world.model.body(HAND).id, :3] = force_n
 
     def _world(self) -> Any:
         world = getattr(self._rig, "world", None)
@@ -246,11 +228,18 @@ class _Moved:
 
 
 class FaultyArm:
-    """An arm whose targets come late, or whose gripper is stuck; it says that it sent what it was told (an Arm)."""
+    """An arm whose targets come late, whose gripper is stuck, or that is pushed; it says that it did as told (an Arm).
 
-    def __init__(self, arm: Arm, fault: RigFault) -> None:
-        self._arm, self._fault = arm, fault
+    Args:
+        arm: the arm.
+        fault: what is wrong.
+        push: puts a force on the hand, in the rig's world.
+    """
+
+    def __init__(self, arm: Arm, fault: RigFault, push: Callable[[tuple[float, float, float]], None]) -> None:
+        self._arm, self._fault, self._push = arm, fault, push
         self._late: deque[Floats] = deque()
+        self._sent = 0
 
     @property
     def spec(self) -> ArmSpec:
@@ -260,6 +249,7 @@ class FaultyArm:
     def begin(self) -> None:
         """An episode begins: forget what is under way."""
         self._late.clear()
+        self._sent = 0
 
     def __enter__(self) -> Self:
         """Nothing to do."""
@@ -278,6 +268,9 @@ class FaultyArm:
         """Send a target, or the one of `lag_steps` periods ago; says that it sent this one."""
         stuck = self._fault.gripper
         opening = gripper if stuck is None else stuck
+        self._sent += 1
+        if any(self._fault.push_n) and self._sent > self._fault.push_after:
+            self._push(self._fault.push_n)
         if not self._fault.lag_steps:
             return self._arm.send(target, opening)
         self._late.append(np.array(target))
@@ -290,6 +283,8 @@ class FaultyArm:
         return np.array(target)
 
     def stop(self) -> None:
-        """Hold here."""
+        """Hold here; what pushed lets go."""
+        if any(self._fault.push_n):
+            self._push((0.0, 0.0, 0.0))
         self._late.clear()
         self._arm.stop()

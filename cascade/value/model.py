@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -55,6 +56,13 @@ class ValueModel:
         with torch.inference_mode():
             logits = self.network(small[:1].expand_as(small), small, numbers)
             return np.asarray(torch.sigmoid(logits).double().numpy())
+
+    def digest(self) -> str:
+        """Return the first 16 digits of the SHA-256 of weights, sentences and camera."""
+        digest = hashlib.sha256(json.dumps([self.sentences, self.camera]).encode())
+        for name, tensor in sorted(self.network.state_dict().items()):
+            digest.update(name.encode() + tensor.half().cpu().numpy().tobytes())
+        return digest.hexdigest()[:16]
 
     def save(self, folder: Path) -> None:
         """Write it into a folder, in half precision."""
