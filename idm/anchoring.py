@@ -29,6 +29,7 @@ SEEN_M = 0.03  # as much table is looked for around a place to say that nothing 
 STANDS_OUT_M = 0.008  # above what it stands on
 TALL_M = 0.10  # what stands higher is the hand, or nothing to close around from above
 BEHIND = 0.75  # the middle of what is seen of a ball or a box lies this share of its half width before its own
+BIN_M = 0.005  # of heights, to find the commonest
 FEW = 6  # pixels; fewer tell nothing
 
 
@@ -64,6 +65,8 @@ def anchored(
     closing, _ = frames_of_change(position_m, opening, rules)
     for frame in sorted(closing):
         place = position_m[frame]
+        if place[2] > _table_m(points, place) + TALL_M:
+            continue  # an empty hand may close in the air, to push with
         mask = image.mask(segment) if source == "segment" else standing_out(points, place)
         shift = shift_onto(points, mask, place, image)
         if shift is None:
@@ -83,8 +86,7 @@ def standing_out(points_m: Floats, place_m: Floats) -> Bools:
     around = (level < REACH_M) & (points_m[..., 2] < TALL_M)
     if not around.any():
         return np.zeros(level.shape, dtype=bool)
-    table = _commonest(points_m[around, 2])
-    above = points_m[..., 2] - table
+    above = points_m[..., 2] - _table_m(points_m, place_m)
     out = around & (above > STANDS_OUT_M) & (above < TALL_M)
     count, labels = cv2.connectedComponents(out.astype(np.uint8), connectivity=8)
     empty = ((level < SEEN_M) & (np.abs(above) < STANDS_OUT_M)).sum() >= FEW
@@ -97,11 +99,15 @@ def standing_out(points_m: Floats, place_m: Floats) -> Bools:
     return found
 
 
-def _commonest(height_m: Floats) -> float:
-    """Return the height that most points have, to 5 mm: that of what everything stands on."""
-    bins = np.floor(height_m / 0.005).astype(np.int64)
+def _table_m(points_m: Floats, place_m: Floats) -> float:
+    """Return the height that most points around a place have, to 5 mm: that of what everything stands on."""
+    around = np.linalg.norm(points_m[..., :2] - place_m[:2], axis=-1) < REACH_M
+    height = points_m[around, 2]
+    if not len(height):
+        return -np.inf
+    bins = np.floor(height / BIN_M).astype(np.int64)
     values, counts = np.unique(bins, return_counts=True)
-    return float(np.median(height_m[bins == values[counts.argmax()]]))
+    return float(np.median(height[bins == values[counts.argmax()]]))
 
 
 def shift_onto(points_m: Floats, mask: Bools, place_m: Floats, image: CameraImage) -> Floats | None:

@@ -100,6 +100,13 @@ def test_a_hidden_thing_is_not_taken_for_the_next_one() -> None:
     np.testing.assert_array_equal(moved, path)
 
 
+def test_a_hand_that_closes_in_the_air_to_push_is_left_alone() -> None:
+    image, ball = basketball()
+    path, opening = path_to(ball + np.array([0.05, 0.0, 0.15]))
+
+    assert not anchored(path, opening, image, RULES, "depth", "object")[1]
+
+
 def test_nothing_moves_where_there_is_nothing_to_close_around() -> None:
     image, _ = basketball()
     path, opening = path_to(np.array([5.0, 5.0, 0.02]))
