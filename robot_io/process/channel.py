@@ -21,6 +21,7 @@ MOST_TARGETS = 1024
 MOST_FAULTS = 4
 MIRROR_BYTES = 1 << 18
 _RING = (256, 512)
+WRITER_S = 0.005  # a writer that lost the processor, or its interpreter to a vendor's thread, is waited for this long
 _WORDS = (
     "caller_ns",  # heartbeat of the caller
     "child_ns",  # heartbeat of the arm process
@@ -150,8 +151,8 @@ class Channel:
         return events
 
     def newest(self) -> NDArray[np.void] | None:
-        """Return the newest STATE record, or None before the first."""
-        _, data = self.state.read()
+        """Return the newest STATE record, or None before the first; the caller's side, which may wait a little."""
+        _, data = self.state.read(WRITER_S)
         return np.frombuffer(data, STATE)[0] if data else None
 
     def close(self) -> None:

@@ -299,9 +299,10 @@ class Cycle:
             self._refused = refused
         if self._channel.command.counter == self._mail:
             return
-        self._mail, data = self._channel.command.read()
-        if not data:
+        counter, data = self._channel.command.read()
+        if counter == self._mail or not data:  # the next one is still being written
             return
+        self._mail = counter
         command = Command.unpack(data)
         if command.sequence <= self._targets.newest:
             self._channel.log(now_ns, "rejected", "out_of_order", f"Command {command.sequence} came late.")

@@ -3,7 +3,8 @@
 The memory has no name: it is an anonymous file whose descriptor the child inherits. Whatever dies, nothing is left.
 A latest value is a seqlock with a checksum: the writer makes the counter odd, writes, makes it even; a reader retries
 while the counter is odd or changes, a bounded number of times. A writer that is killed in the middle leaves the counter
-odd for ever; the reader then keeps the last good value, whose age tells.
+odd for ever; the reader then keeps the last good value, whose age tells. The counter is only ever written as one word:
+`struct.pack_into` fills with zeros first, and a counter of zero says that nothing was written yet.
 """
 
 from __future__ import annotations
@@ -12,11 +13,14 @@ import mmap
 import os
 import struct
 import tempfile
+import time
 import zlib
 from collections.abc import Sequence
 
-_HEADER = struct.Struct("<QII")  # counter, length, checksum
+_HEADER = struct.Struct("<II")  # length, checksum; behind the counter
+_START = 8 + _HEADER.size
 _RETRIES = 64
+_PAUSE_S = 0.0002
 
 
 class SharedMemory:
@@ -59,13 +63,13 @@ class Latest:
     def __init__(self, view: memoryview) -> None:
         self._view = view
         self._words = view[:8].cast("Q")
-        self._payload = view[_HEADER.size :]
+        self._payload = view[_START:]
         self._good: tuple[int, bytes] = (0, b"")
 
     @staticmethod
     def size(capacity: int) -> int:
         """Bytes of memory for values of up to `capacity` bytes."""
-        return (_HEADER.size + capacity + 7) // 8 * 8
+        return (_START + capacity + 7) // 8 * 8
 
     @property
     def counter(self) -> int:
@@ -76,26 +80,39 @@ class Latest:
         """Publish a value."""
         begun = self._words[0] | 1  # a writer before us may have died half-way: odd stays odd
         self._words[0] = begun
-        _HEADER.pack_into(self._view, 0, begun, len(value), zlib.crc32(value))
+        _HEADER.pack_into(self._view, 8, len(value), zlib.crc32(value))
         self._payload[: len(value)] = value
         self._words[0] = begun + 1
 
-    def read(self) -> tuple[int, bytes]:
-        """Return (counter, newest complete value); the value before when the writer does not finish, b"" at first."""
+    def read(self, wait_s: float = 0.0) -> tuple[int, bytes]:
+        """Return (counter, newest complete value); the value before when the writer does not finish, b"" at first.
+
+        Any number of threads may read at once. A writer that lost the processor in the middle is waited for `wait_s`.
+        """
+        found = self._try()
+        if found is None and wait_s > 0:
+            end_s = time.monotonic() + wait_s
+            while found is None and time.monotonic() < end_s:
+                time.sleep(_PAUSE_S)
+                found = self._try()
+        return self._good if found is None else found
+
+    def _try(self) -> tuple[int, bytes] | None:
+        """Return the newest value, or None while one is being written."""
         for _ in range(_RETRIES):
-            before = self._words[0]
-            if before == self._good[0]:
-                return self._good
+            good, before = self._good, int(self._words[0])
+            if before == good[0]:
+                return good
             if before & 1:
                 continue
-            _, length, checksum = _HEADER.unpack_from(self._view, 0)
+            length, checksum = _HEADER.unpack_from(self._view, 8)
             if length > len(self._payload):
                 continue
             value = bytes(self._payload[:length])
             if self._words[0] == before and zlib.crc32(value) == checksum:
-                self._good = (int(before), value)
-                return self._good
-        return self._good
+                self._good = good = (before, value)
+                return good
+        return None
 
 
 class Ring:

@@ -127,6 +127,17 @@ def test_what_a_device_reports_ends_motion_within_one_cycle_and_is_logged(
     assert code in bench.codes()
 
 
+def test_a_command_that_is_still_being_written_is_taken_when_it_is_complete(bench: Bench) -> None:
+    bench.codes()
+    counter = bench.channel.command._words
+    counter[0] |= 1
+    bench.run(2)
+    bench.send(FAR)
+    bench.run(1)
+    assert bench.mode is ArmMode.MOVING
+    assert bench.codes() == []
+
+
 def test_reduced_mode_goes_on_and_is_logged_once(bench: Bench) -> None:
     bench.device.report = {"safety": Safety.REDUCED}
     bench.run(20, FAR)

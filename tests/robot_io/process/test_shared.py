@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 from hypothesis import given
@@ -62,6 +63,43 @@ def test_a_writer_that_died_in_the_middle_leaves_the_last_good_value_and_a_new_o
     assert time.monotonic() - began_s < 0.5
     Latest(memory.view).write(b"next")
     assert reader.read()[1] == b"next"
+
+
+def test_a_reader_that_looks_at_any_moment_never_finds_nothing_once_there_was_something() -> None:
+    length = 64
+    memory = SharedMemory(Latest.size(length))
+    slot, counter = Latest(memory.view), memory.view[:8].cast("Q")
+    code = WRITER.format(size=Latest.size(length), length=length).replace("    time.sleep(0.0005)", "")
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(memory.fd)], pass_fds=[memory.fd], stdout=subprocess.PIPE
+    ) as child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        while not slot.read()[1]:
+            pass
+        counters, empty, end_s = set(), 0, time.monotonic() + 0.5
+        while time.monotonic() < end_s:
+            counters.add(counter[0])
+            empty += not slot.read()[1]
+        child.kill()
+    assert len(counters) > 10
+    assert 0 not in counters  # zero says: nothing yet
+    assert empty == 0
+    counter.release()
+    memory.close()
+
+
+def test_a_reader_may_wait_for_a_writer_that_was_interrupted_in_the_middle() -> None:
+    memory = SharedMemory(Latest.size(64))
+    slot, reader = Latest(memory.view), Latest(memory.view)
+    slot.write(b"idle")
+    assert reader.read()[1] == b"idle"
+    memory.view[:8].cast("Q")[0] |= 1
+    later = threading.Timer(0.01, slot.write, (b"armed",))
+    later.start()
+    assert reader.read()[1] == b"idle"  # who may not wait gets the value before
+    assert reader.read(wait_s=30.0)[1] == b"armed"
+    later.join()
 
 
 def test_a_value_whose_bytes_do_not_fit_its_checksum_is_not_taken() -> None:
