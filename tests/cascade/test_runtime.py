@@ -2,7 +2,7 @@
 
 import json
 import threading
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -163,6 +163,27 @@ def test_the_oracle_s_plan_opens_the_door_and_leaves_a_complete_run_folder(tmp_p
     first = video[0].astype(float)
     assert np.abs(first - plan.frames[0]).mean() < 4, "the film begins with what the plan begins with"
     assert np.abs(first - video[-1]).mean() > 1, "the door has moved"
+
+
+def test_a_plan_that_grasps_beside_the_thing_works_once_its_grasps_are_put_right_by_depth(rig):
+    class Beside(OraclePlanner):
+        """The expert's plan, its reading 5 cm off."""
+
+        def plan(self, observation, instruction, **more):
+            (plan,) = super().plan(observation, instruction, **more)
+            plan.readout = replace(plan.readout, position_m=plan.readout.position_m + np.array([0.05, 0.0, 0.0]))
+            return [plan]
+
+    ended = {}
+    for anchor in ("none", "depth"):
+        recipe = load_recipe("best", [f"extractor.options.anchor={anchor}", "execution.replans=0"])
+        planner = Beside(OracleConfig(readout=True))
+        extractor = build_plugin("extractor", recipe.extractor.name, recipe.extractor.options)
+        built = Stages(recipe=recipe, planner=planner, extractor=extractor, reader=None)
+        ended[anchor] = run_episode(rig, built, instruction=None, task="shelf-place", seed=200).success
+        built.close()
+
+    assert ended == {"none": False, "depth": True}
 
 
 def test_the_same_seed_gives_the_same_motion(rig, stages):
