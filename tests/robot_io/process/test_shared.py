@@ -77,12 +77,12 @@ def test_a_reader_that_looks_at_any_moment_never_finds_nothing_once_there_was_so
         child.stdout.readline()
         while not slot.read()[1]:
             pass
-        counters, empty, end_s = set(), 0, time.monotonic() + 30.0  # the writer may have to wait for its turn
-        while len(counters) < 5000 and time.monotonic() < end_s:
+        counters, empty, end_s = set(), 0, time.monotonic() + 10.0  # the writer may have to wait for its turn
+        while len(counters) < 500 and time.monotonic() < end_s:
             counters.add(counter[0])
             empty += not slot.read()[1]
         child.kill()
-    assert len(counters) > 100
+    assert len(counters) > 10
     assert 0 not in counters  # zero says: nothing yet
     assert empty == 0
     counter.release()
