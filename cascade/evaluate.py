@@ -23,6 +23,7 @@ from cascade.config import RecipeConfig, RigConfig
 from cascade.contracts.errors import CascadeError
 from cascade.contracts.interfaces import Rig
 from cascade.episodes import LINES, Row, episode_row, ignore_interrupts, one_thread_each, open_log
+from cascade.failures import Examiner, Witness, write_failures
 from cascade.pipeline import Stages, build_stages
 from cascade.plugins import build_plugin
 from cascade.recorder import commit, versions
@@ -54,6 +55,7 @@ class Evaluation:
         episodes: layouts per task, with seeds seed, seed + 1, ...
         cameras: views to plan through, one after the other; empty: as the recipe has them.
         control: None or 'wrong-layout'.
+        diagnose: whether failed episodes are looked into, which takes some seconds each and slows motion down.
     """
 
     suite: str
@@ -64,6 +66,7 @@ class Evaluation:
     seed: int = 200
     cameras: tuple[str, ...] = ()
     control: str | None = None
+    diagnose: bool = False
 
     def jobs(self) -> list[Job]:
         """All episodes, layout by layout, so that a short run already has something of every task and camera."""
@@ -83,6 +86,7 @@ class Evaluation:
             "planner": self.recipe.planner.name,
             "extractor": self.recipe.extractor.name,
             "control": self.control,
+            "diagnose": self.diagnose,
             "versions": versions(),
             "commit": commit(),
         }
@@ -98,6 +102,7 @@ class Evaluation:
             "seed": self.seed,
             "cameras": list(self.cameras),
             "control": self.control,
+            **({"diagnose": True} if self.diagnose else {}),
         }
 
 
@@ -129,7 +134,7 @@ def run_evaluation(
     missing = [job for job in evaluation.jobs() if job.key not in done]
     facts = evaluation.facts()
     with (output / LINES).open("a", encoding="utf-8") as file:
-        for finished in _run_jobs(evaluation, missing, jobs):
+        for finished in _run_jobs(evaluation, missing, jobs, output):
             row = finished | facts
             file.write(json.dumps(row) + "\n")
             file.flush()
@@ -137,6 +142,8 @@ def run_evaluation(
             on_row(row)
     result = summarise(evaluation, rows) | {"jobs": jobs, "output": str(output)}
     (output / "result.json").write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    if evaluation.diagnose:
+        write_failures(rows, output, f"{evaluation.suite}, recipe {evaluation.recipe.name}")
     return result
 
 
@@ -167,6 +174,7 @@ def summarise(evaluation: Evaluation, rows: Sequence[Mapping[str, Any]]) -> dict
         "by_camera": {camera: _of_camera(evaluation, rows, camera) for camera in evaluation.cameras},
         "latency_ms": {stage: percentiles(values) for stage, values in latencies.items()},
         "failures": dict(Counter(row["failure_stage"] for row in rows if not row["success"])),
+        "diagnoses": dict(Counter(row["diagnosis"]["class"] for row in rows if row.get("diagnosis"))),
         "errors": sorted({row["error"] for row in rows if row["error"]}),
         "weights": weights,
         "versions": versions(),
@@ -188,7 +196,7 @@ def _rate(successes: Sequence[bool]) -> dict[str, Any]:
     return {"rate": round(hits / n, 4) if n else 0.0, "ci95": [round(v, 4) for v in wilson(hits, n)], "n": n}
 
 
-def _run_jobs(evaluation: Evaluation, jobs: Sequence[Job], processes: int) -> Iterator[Row]:
+def _run_jobs(evaluation: Evaluation, jobs: Sequence[Job], processes: int, output: Path) -> Iterator[Row]:
     """Yield finished episodes in the order they finish."""
     if not jobs:
         return
@@ -197,7 +205,7 @@ def _run_jobs(evaluation: Evaluation, jobs: Sequence[Job], processes: int) -> It
         one_thread_each(),
         ProcessPoolExecutor(min(processes, len(jobs)), mp_context=context, initializer=ignore_interrupts) as pool,
     ):
-        futures: list[Future[Row]] = [pool.submit(_episode, evaluation, job) for job in jobs]
+        futures: list[Future[Row]] = [pool.submit(_episode, evaluation, job, output) for job in jobs]
         try:
             for future in as_completed(futures):
                 yield future.result()
@@ -209,31 +217,44 @@ def _run_jobs(evaluation: Evaluation, jobs: Sequence[Job], processes: int) -> It
             pool.shutdown(wait=True, cancel_futures=True)
 
 
-_built: dict[str | None, tuple[Rig, Stages]] = {}  # per worker process: what is built once and used for all episodes
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Built:
+    """What a worker builds once for a camera and uses for all its episodes."""
+
+    rig: Rig
+    stages: Stages
+    examiner: Examiner | None
 
 
-def _episode(evaluation: Evaluation, job: Job) -> Row:
-    """Run one episode in a worker process."""
+_built: dict[str | None, _Built] = {}  # by camera, in a worker process
+
+
+def _episode(evaluation: Evaluation, job: Job, output: Path) -> Row:
+    """Run one episode in a worker process; pictures of what failed go into `output`."""
     if job.camera not in _built:
         _built[job.camera] = _build(evaluation, job.camera)
-    rig, stages = _built[job.camera]
+    built = _built[job.camera]
+    witness = Witness(built.rig) if built.examiner is not None else None
     began_s = perf_counter()
-    row = episode_row(rig, stages, task=job.task, seed=job.seed, control=evaluation.control)
-    return row | {
-        "camera": job.camera,
-        "wall_s": round(perf_counter() - began_s, 3),
-        "load": round(os.getloadavg()[0], 2),
-    }
+    row = episode_row(
+        built.rig, built.stages, task=job.task, seed=job.seed, control=evaluation.control, recorder=witness
+    )
+    row |= {"camera": job.camera, "wall_s": round(perf_counter() - began_s, 3), "load": round(os.getloadavg()[0], 2)}
+    if built.examiner is not None and witness is not None and not row["success"]:
+        row["diagnosis"] = built.examiner.examine(witness.account, row, output)
+    return row
 
 
-def _build(evaluation: Evaluation, camera: str | None) -> tuple[Rig, Stages]:
+def _build(evaluation: Evaluation, camera: str | None) -> _Built:
     rig, recipe = evaluation.rig, evaluation.recipe
     if camera is not None:
         rig = rig.model_copy(update={"options": rig.options | {"cameras": [camera]}})
         planner = recipe.planner.model_copy(update={"options": recipe.planner.options | {"camera": camera}})
         recipe = recipe.model_copy(update={"planner": planner})
-    built: Rig = build_plugin("rig", rig.plugin, rig.options)
-    return built.__enter__(), build_stages(recipe)
+    made: Rig = build_plugin("rig", rig.plugin, rig.options)
+    connected = made.__enter__()
+    examiner = Examiner(connected, rig, recipe) if evaluation.diagnose else None
+    return _Built(rig=connected, stages=build_stages(recipe), examiner=examiner)
 
 
 def _digest(values: Mapping[str, Any]) -> str:

@@ -37,6 +37,9 @@ def evaluate(
     jobs: Annotated[int, typer.Option(min=1, help="Processes; use 1 when latencies matter.")] = 1,
     output: Annotated[Path | None, typer.Option("--output", "-o", metavar="DIR", help="Folder of the results.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the evaluation in --output.")] = False,
+    diagnose: Annotated[
+        bool, typer.Option("--diagnose", help="Say why episodes failed, in failures.html with pictures (simulation).")
+    ] = False,
     runs: Annotated[Path, typer.Option(envvar="CASCADE_RUNS", help="Where results go without -o.")] = Path("runs"),
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on stdout.")] = False,
 ) -> None:
@@ -50,7 +53,7 @@ def evaluate(
 
         cascade eval metaworld-11 --recipe unipi --control wrong-layout --jobs 2 --json
 
-        cascade eval metaworld-11-avdc --recipe unipi --episodes 2 --seed 100 --jobs 2
+        cascade eval metaworld-11-avdc --recipe unipi --episodes 2 --seed 100 --jobs 2 --diagnose
     """
     from cascade.compose import compose
     from cascade.config import resolved
@@ -76,6 +79,7 @@ def evaluate(
         seed=seed,
         cameras=protocol.cameras if cameras is None else _names(cameras),
         control=control.value if control else None,
+        diagnose=diagnose,
     )
     folder = output or new_run_folder(runs, f"eval-{suite}", run.recipe.name)
     try:
@@ -90,6 +94,8 @@ def evaluate(
     else:
         typer.echo(str(folder))
     typer.echo(f"Episodes: {folder}/episodes.jsonl", err=True)
+    if diagnose:
+        typer.echo(f"Why they failed: {folder}/failures.html", err=True)
     if control is None:
         typer.echo("Next: the same command with --control wrong-layout says what seeing the scene was worth.", err=True)
 
@@ -179,5 +185,7 @@ def _table(result: Mapping[str, Any]) -> None:
     console.print(times)
     if result["failures"]:
         console.print("failures by stage: " + ", ".join(f"{k} {v}" for k, v in result["failures"].items()))
+    if result["diagnoses"]:
+        console.print("why: " + ", ".join(f"{k} {v}" for k, v in result["diagnoses"].items()))
     for error in result["errors"][:3]:
         console.print(f"error: {error}", markup=False)
