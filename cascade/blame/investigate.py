@@ -11,17 +11,19 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cascade.blame.limits import Limits, shipped_limits
 from cascade.blame.reading import Film, Readings, film_of, frame_error_m, read_all, scale_error
 from cascade.blame.rebuild import Rebuilt, rebuild
-from cascade.blame.reprojection import reproject
+from cascade.blame.reprojection import Reprojection, reproject
 from cascade.blame.tracking import delay_s, gripper_share
-from cascade.blame.verdict import SCHEMA_VERSION, Blame, Check, Stage, decide
+from cascade.blame.verdict import SCHEMA_VERSION, Blame, Check, Stage, decide, weighed
 from cascade.config import RunConfig, load_run
 from cascade.contracts import CascadeError, DataError
 from cascade.contracts.keyframes import keyframe_indices
@@ -31,6 +33,7 @@ from cascade.metrics.reading import Scene
 from cascade.metrics.tube import path_error, tube_error
 from cascade.report.run_folder import RunRecord, read_run
 
+Floats = NDArray[np.float64]
 FILE = "blame.json"
 DEFAULT_HZ = 80.0
 
@@ -127,40 +130,31 @@ def _rebuilt(record: RunRecord, missing: dict[str, str]) -> tuple[RunConfig | No
 def _calibration(
     record: RunRecord, chosen: int | None, scene: Scene | None, limits: Limits, missing: Mapping[str, str]
 ) -> list[Check]:
-    name = "scene points lie off by"
     camera = record.plans[chosen].camera if chosen is not None else None
-    why = ""
+    found, why = _reprojected(record, camera, scene, missing)
+    if found is not None and found.moved_m is not None:
+        why = f"by PnP the camera is {found.moved_m * 100:.1f} cm away"
+    detail = {} if found is None else {**asdict(found), "camera": camera}
+    shift_px = detail.pop("shift_px", None)
+    return [weighed("reprojection_px", "scene points lie off by", shift_px, limits, why, **detail)]
+
+
+def _reprojected(
+    record: RunRecord, camera: str | None, scene: Scene | None, missing: Mapping[str, str]
+) -> tuple[Reprojection | None, str]:
+    """Return what is found of the calibrated scene in the first executed picture, or None and why not."""
     if scene is None:
-        why = f"the scene cannot be rebuilt: {missing.get('scene', 'no configuration')}"
-    elif camera is None or camera not in scene.observation.images:
-        why = "no plan says through which camera it looked"
-    elif not len(record.executed):
-        why = "nothing was filmed"
-    if why or scene is None or camera is None:
-        return [Check(stage=Stage.CALIBRATION, name=name, value=None, limit=None, unit="px", why=why)]
-    image = scene.observation.image(camera)
-    seen = record.executed[0]
+        return None, f"the scene cannot be rebuilt: {missing.get('scene', 'no configuration')}"
+    if camera is None or camera not in scene.observation.images:
+        return None, "no plan says through which camera it looked"
+    if not len(record.executed):
+        return None, "nothing was filmed"
+    image, seen = scene.observation.image(camera), record.executed[0]
     if seen.shape != image.rgb.shape:
-        why = f"the film has {seen.shape[1]}x{seen.shape[0]} px, the camera {image.rgb.shape[1]}x{image.rgb.shape[0]}"
-        return [Check(stage=Stage.CALIBRATION, name=name, value=None, limit=None, unit="px", why=why)]
+        size = f"{image.rgb.shape[1]}x{image.rgb.shape[0]}"
+        return None, f"the film has {seen.shape[1]}x{seen.shape[0]} px, the camera {size}"
     found = reproject(image, seen)
-    if found is None:
-        why = "too few points are found again"
-        return [Check(stage=Stage.CALIBRATION, name=name, value=None, limit=None, unit="px", why=why)]
-    detail = {"points": found.points, "moved_m": found.moved_m, "turned_rad": found.turned_rad, "camera": camera}
-    words = "" if found.moved_m is None else f"by PnP the camera is {found.moved_m * 100:.1f} cm away"
-    return [
-        Check(
-            stage=Stage.CALIBRATION,
-            name=name,
-            value=found.shift_px,
-            limit=limits.reprojection_px,
-            key="reprojection_px",
-            unit="px",
-            why=words,
-            detail=detail,
-        )
-    ]
+    return found, "" if found is not None else "too few points are found again"
 
 
 def _motion(record: RunRecord, rebuilt: Rebuilt | None, limits: Limits, missing: dict[str, str]) -> list[Check]:
@@ -176,99 +170,42 @@ def _motion(record: RunRecord, rebuilt: Rebuilt | None, limits: Limits, missing:
     off = None if replayed is None else float(np.linalg.norm(replayed.position_m - track.measured_m, axis=1).mean())
     idle = missing.get("motion", "")
     no_replay = idle or missing.get("replay of the commands", "")
+    no_share = idle or ("" if share is not None else "it was hardly told to open or close")
+    no_delay = idle or ("" if delay is not None else "the hand hardly moves")
     return [
-        Check(
-            stage=Stage.GRIPPER,
-            name="the gripper leaves out of its way",
-            value=share,
-            limit=limits.gripper,
-            key="gripper",
-            unit="of 1",
-            why=idle or ("" if share is not None else "it was hardly told to open or close"),
-        ),
-        Check(
-            stage=Stage.TRACKING,
-            name="the same commands replayed end elsewhere by",
-            value=off,
-            limit=limits.tracking_m,
-            key="tracking_m",
-            unit="m",
-            why=no_replay,
-        ),
-        Check(
-            stage=Stage.TRACKING,
-            name="the hand answers after",
-            value=delay,
-            limit=limits.delay_s,
-            key="delay_s",
-            unit="s",
-            why=idle or ("" if delay is not None else "the hand hardly moves"),
-        ),
+        weighed("gripper", "the gripper leaves out of its way", share, limits, no_share),
+        weighed("tracking_m", "the same commands replayed end elsewhere by", off, limits, no_replay),
+        weighed("delay_s", "the hand answers after", delay, limits, no_delay),
     ]
 
 
 def _extraction(record: RunRecord, chosen: int, found: Readings, film: Film | None, limits: Limits) -> list[Check]:
     said = found.missing.get(found.name, "")
     no_film = said or ("" if film is not None else "the execution was not filmed")
-    checks = []
+    who = found.name
     if found.film_targets is not None and film is not None:
         off = path_error(found.film_targets, film.measured_m)
-        checks.append(
-            Check(
-                stage=Stage.EXTRACTION,
-                name=f"{found.name} reads the executed video wrong by",
-                value=off.value,
-                limit=limits.extraction_path_m,
-                key="extraction_path_m",
-                unit="m",
-                why=off.why,
-            )
-        )
-        return checks
+        return [weighed("extraction_path_m", f"{who} reads the executed video wrong by", off.value, limits, off.why)]
     error = scale = None
+    detail = {}
     if found.read_film is not None and film is not None:
         error, scale = frame_error_m(found.read_film, film.measured_m), scale_error(found.read_film, film.measured_m)
-    checks.append(
-        Check(
-            stage=Stage.EXTRACTION,
-            name=f"{found.name} reads the hand in the executed video wrong by",
-            value=error,
-            limit=limits.extraction_m,
-            key="extraction_m",
-            unit="m",
-            why=no_film,
-            detail={} if error is None or film is None else {"bias_m": _bias(found, film)},
-        )
-    )
-    checks.append(
-        Check(
-            stage=Stage.EXTRACTION,
-            name=f"{found.name} reads its way too long or short by",
-            value=scale,
-            limit=limits.extraction_share,
-            key="extraction_share",
-            unit="of 1",
-            why=no_film or ("" if scale is not None else "the hand hardly moves"),
-        )
-    )
+        detail = {"bias_m": _bias(found.read_film, film.measured_m)}
+    no_scale = no_film or ("" if scale is not None else "the hand hardly moves")
+    checks = [
+        weighed(
+            "extraction_m", f"{who} reads the hand in the executed video wrong by", error, limits, no_film, **detail
+        ),
+        weighed("extraction_share", f"{who} reads its way too long or short by", scale, limits, no_scale),
+    ]
     if found.read_plan is not None and len(record.trajectory) and chosen == min(record.plans):
         start = float(np.linalg.norm(found.read_plan[0] - record.trajectory.measured_m[0]))
-        checks.append(
-            Check(
-                stage=Stage.EXTRACTION,
-                name=f"{found.name} reads the plan's first frame wrong by",
-                value=start,
-                limit=limits.start_m,
-                key="start_m",
-                unit="m",
-            )
-        )
+        checks.append(weighed("start_m", f"{who} reads the plan's first frame wrong by", start, limits))
     return checks
 
 
-def _bias(found: Readings, film: Film) -> list[float]:
-    read = found.read_film if found.read_film is not None else film.measured_m
-    return [round(float(v), 4) for v in np.median(read - film.measured_m, axis=0)]
+def _bias(read_m: Floats, measured_m: Floats) -> list[float]:
+    return [round(float(v), 4) for v in np.median(read_m - measured_m, axis=0)]
 
 
 def _opinions(record: RunRecord, chosen: int, found: Readings) -> list[Check]:

@@ -88,6 +88,26 @@ class Check:
         }
 
 
+# Whose fault a value above its limit is, and its unit; the names are those of `Limits`.
+MEASURES: Mapping[str, tuple[Stage, str]] = {
+    "reprojection_px": (Stage.CALIBRATION, "px"),
+    "gripper": (Stage.GRIPPER, "of 1"),
+    "tracking_m": (Stage.TRACKING, "m"),
+    "delay_s": (Stage.TRACKING, "s"),
+    "extraction_m": (Stage.EXTRACTION, "m"),
+    "extraction_share": (Stage.EXTRACTION, "of 1"),
+    "extraction_path_m": (Stage.EXTRACTION, "m"),
+    "start_m": (Stage.EXTRACTION, "m"),
+}
+
+
+def weighed(key: str, name: str, value: float | None, limits: Limits, why: str = "", **detail: Any) -> Check:
+    """Return the check of one measure against its limit; arguments as in `Check`."""
+    stage, unit = MEASURES[key]
+    limit = float(getattr(limits, key))
+    return Check(stage=stage, key=key, name=name, value=value, limit=limit, unit=unit, why=why, detail=detail)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Blame:
     """The verdict on one run.

@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 AXES = "xyz"
 VIEWS = (("From above", 0, 1), ("From the front", 0, 2), ("From the side", 1, 2))
-PANEL = (372.0, 300.0)
+PANEL = (372.0, 314.0)
 CURVE = (560.0, 230.0)
 LEFT, RIGHT, TOP, BOTTOM = 46.0, 12.0, 12.0, 34.0
+TITLE = 14.0  # room above the plot for the title of the upright axis, clear of its topmost number
 NEAR_M = 0.08  # a wall of the workspace this near to the picture's edge is brought into it
 
 
@@ -63,7 +64,7 @@ def projections(lines: Sequence[Line], workspace_m: Floats | None) -> list[tuple
     """
     low, high = bounds([line.points for line in lines], workspace_m)
     spans = high - low
-    width, height = PANEL[0] - LEFT - RIGHT, PANEL[1] - TOP - BOTTOM
+    width, height = PANEL[0] - LEFT - RIGHT, PANEL[1] - TOP - TITLE - BOTTOM
     per_m = min(min(width / spans[a], height / spans[b]) for _, a, b in VIEWS)
     return [(title, _projection(lines, workspace_m, (low + high) / 2, per_m, a, b)) for title, a, b in VIEWS]
 
@@ -85,14 +86,14 @@ def bounds(paths: Iterable[Floats], workspace_m: Floats | None) -> tuple[Floats,
 
 def _projection(lines: Sequence[Line], box: Floats | None, centre: Floats, per_m: float, a: int, b: int) -> str:
     width, height = PANEL
-    x0, x1, y0, y1 = LEFT, width - RIGHT, TOP, height - BOTTOM
+    x0, x1, y0, y1 = LEFT, width - RIGHT, TOP + TITLE, height - BOTTOM
     h = Scale((x0 + x1) / 2 - per_m * centre[a], per_m)
     v = Scale((y0 + y1) / 2 + per_m * centre[b], -per_m)
     parts = [f'<rect class="plot" x="{x0}" y="{y0}" width="{x1 - x0:.1f}" height="{y1 - y0:.1f}"/>']
     parts += _grid_x(h, ticks((x0 - h.origin) / per_m, (x1 - h.origin) / per_m, 6), y0, y1)
     parts += _grid_y(v, ticks((v.origin - y1) / per_m, (v.origin - y0) / per_m, 5), x0, x1)
     parts.append(f'<text class="axis" x="{x1:.0f}" y="{height - 4:.0f}" text-anchor="end">{AXES[a]} [m]</text>')
-    parts.append(f'<text class="axis" x="4" y="{TOP + 4:.0f}">{AXES[b]} [m]</text>')
+    parts.append(f'<text class="axis" x="4" y="{TOP:.0f}">{AXES[b]} [m]</text>')
     clip = f"clip-{a}{b}"
     parts.append(
         f'<clipPath id="{clip}"><rect x="{x0}" y="{y0}" width="{x1 - x0:.1f}" height="{y1 - y0:.1f}"/></clipPath>'
@@ -127,7 +128,7 @@ def curves(
         marks: control steps to mark with a thin line and a word.
     """
     width, height = CURVE
-    x0, x1, y0, y1 = LEFT, width - RIGHT, TOP + 14, height - BOTTOM
+    x0, x1, y0, y1 = LEFT, width - RIGHT, TOP + TITLE, height - BOTTOM
     steps = np.concatenate([np.zeros(1), *(line.points[:, 0] for line in lines)])
     last = max(float(np.nanmax(steps)), 1.0)
     h = Scale(x0, (x1 - x0) / last)

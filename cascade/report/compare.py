@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
-import re
 from collections.abc import Iterable, Mapping
 from html import escape
 from pathlib import Path
@@ -17,7 +14,7 @@ from numpy.typing import NDArray
 from cascade.report import charts, sections, trial
 from cascade.report.charts import Line
 from cascade.report.numbers import gate_tables, outcome_of, stage_times, verdict_words
-from cascade.report.page import MARKS, MOST_BYTES, asset, frames_of, write_page
+from cascade.report.page import MARKS, MOST_BYTES, asset, document, frames_of, write_page
 from cascade.report.run_folder import RunRecord, read_run
 from cascade.report.story import Story, tell
 
@@ -43,11 +40,8 @@ def build_comparison(first: Path, second: Path, output: Path | None = None) -> P
 
 
 def _page(stories: list[Story]) -> str:
-    script = asset("compare.js")
-    digest = base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")
     pieces = {
         "title": escape(" and ".join(story.run.folder.resolve().name for story in stories)),
-        "script_hash": f"sha256-{digest}",
         "style": asset("compare.css") + asset("report.css"),
         "heads": "".join(_head(name, story) for name, story in zip(NAMES, stories, strict=True)),
         "views": "".join(_views(name) for name in NAMES),
@@ -55,9 +49,8 @@ def _page(stories: list[Story]) -> str:
         "paths": _paths(stories),
         "differences": _differences(stories),
         "data": _data(stories),
-        "script": script,
     }
-    return re.sub(r"\{\{(\w+)\}\}", lambda match: pieces[match.group(1)], asset("compare.html"))
+    return document("compare", pieces)
 
 
 def _head(name: str, story: Story) -> str:

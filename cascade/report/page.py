@@ -79,8 +79,6 @@ def write_page(page: str, target: Path, about: str, most_bytes: int) -> Path:
 
 def _page(story: Story) -> str:
     run, timeline = story.run, story.timeline
-    script = asset("report.js")
-    digest = base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")
     outcome, verdict = outcome_of(run.facts), verdict_words(run.facts)
     said = str(run.facts.get("instruction") or "")
     stage = failure_stage(run.facts)
@@ -91,7 +89,6 @@ def _page(story: Story) -> str:
     version = f" {versions.get('cascade-wam', '')}" if isinstance(versions, Mapping) else ""
     pieces = {
         "title": escape(f"{verdict} · {run.facts.get('task') or run.folder.name}"),
-        "script_hash": f"sha256-{digest}",
         "style": asset("report.css"),
         "outcome": outcome,
         "eyebrow": sections.eyebrow(run.facts),
@@ -125,10 +122,23 @@ def _page(story: Story) -> str:
             f"cascade {version} · {run.folder.resolve().name} · this file is complete and needs no network"
         ),
         "data": _data(story),
-        "script": script,
     }
+    return document("report", pieces)
+
+
+def document(name: str, pieces: Mapping[str, str]) -> str:
+    """Return a page made of the files `name`.html and `name`.js; its policy lets no other script run.
+
+    Args:
+        name: of the page: report or compare.
+        pieces: what stands in the place of every {{name}}; title, style and data among them.
+    """
+    script = asset(f"{name}.js")
+    digest = base64.b64encode(hashlib.sha256(script.encode("utf-8")).digest()).decode("ascii")
+    known = {**pieces, "script": script, "script_hash": f"sha256-{digest}"}
+    template = asset("document.html").replace("{{body}}", asset(f"{name}.html"))
     # One pass, so that a text of the run that looks like a placeholder stays a text.
-    return re.sub(r"\{\{(\w+)\}\}", lambda match: pieces[match.group(1)], asset("report.html"))
+    return re.sub(r"\{\{(\w+)\}\}", lambda match: known[match.group(1)], template)
 
 
 def asset(name: str) -> str:

@@ -49,7 +49,7 @@ def write_recording(run_dir: Path, target: Path) -> Path:
     partial = target.with_name(target.name + ".partial")
     stream = rr.RecordingStream("cascade", recording_id=run_dir.resolve().name)
     try:
-        stream.save(str(partial), default_blueprint=_blueprint())
+        stream.save(str(partial), default_blueprint=_blueprint(_origins(story)))
         _log_run(rr, stream, story)
         stream.flush()
         stream.disconnect()
@@ -70,24 +70,40 @@ def _rerun() -> Any:
     return rerun
 
 
-def _blueprint() -> Any:
+def _origins(story: Story) -> set[str]:
+    """Return the roots of what this run's recording holds: a view of anything else would stay empty."""
+    filmed = {"imagined": story.timeline.frame, "executed": story.timeline.executed}
+    found = {name for name, frames in filmed.items() if (np.asarray(frames) >= 0).any()}
+    series = {name.split("/")[0] for name, values in _series(story).items() if np.isfinite(values).any()}
+    return {"base", "verdict"} | found | series
+
+
+def _blueprint(origins: set[str]) -> Any:
     import rerun.blueprint as rrb
 
-    return rrb.Blueprint(
-        rrb.Vertical(
-            rrb.Horizontal(
-                rrb.Spatial2DView(origin="/imagined", name="Imagined"),
-                rrb.Spatial2DView(origin="/executed", name="Executed"),
-                rrb.Spatial3DView(origin="/base", name="Where the hand went"),
+    rows = (
+        (
+            5,
+            (
+                (rrb.Spatial2DView, "imagined", "Imagined"),
+                (rrb.Spatial2DView, "executed", "Executed"),
+                (rrb.Spatial3DView, "base", "Where the hand went"),
             ),
-            rrb.Horizontal(
-                rrb.TimeSeriesView(origin="/gripper", name="Gripper opening"),
-                rrb.TimeSeriesView(origin="/distance", name="From the imagined path [mm]"),
-                rrb.TimeSeriesView(origin="/age", name="Age of the action [s]"),
-            ),
-            rrb.TextDocumentView(origin="/verdict", name="Verdict"),
-            row_shares=[5, 3, 2],
         ),
+        (
+            3,
+            (
+                (rrb.TimeSeriesView, "gripper", "Gripper opening"),
+                (rrb.TimeSeriesView, "distance", "From the imagined path [mm]"),
+                (rrb.TimeSeriesView, "age", "Age of the action [s]"),
+            ),
+        ),
+        (2, ((rrb.TextDocumentView, "verdict", "Verdict"),)),
+    )
+    views = [(share, [view(origin=f"/{o}", name=name) for view, o, name in row if o in origins]) for share, row in rows]
+    shown = [(share, row) for share, row in views if row]
+    return rrb.Blueprint(
+        rrb.Vertical(*(rrb.Horizontal(*row) for _, row in shown), row_shares=[share for share, _ in shown]),
         rrb.TimePanel(timeline=STEP, state="expanded"),
         collapse_panels=True,
     )
@@ -149,20 +165,25 @@ def _log_pictures(rr: Any, stream: Any, story: Story) -> None:
             stream.log("executed", rr.Image(seen[0]).compress(jpeg_quality=QUALITY))
 
 
+def _series(story: Story) -> dict[str, Any]:
+    """Return entity -> (N,) values, one per control step; NaN where there is none."""
+    track = story.run.trajectory
+    return {
+        "gripper/measured": track.opening,
+        "gripper/commanded": track.gripper_target,
+        "distance/measured": story.distance_m * 1000,
+        "age/action": action_age_s(story.run),
+    }
+
+
 def _log_numbers(rr: Any, stream: Any, story: Story) -> None:
-    track, age = story.run.trajectory, action_age_s(story.run)
+    track, series = story.run.trajectory, _series(story)
     for row in range(len(track)):
         _at(stream, int(track.step[row]), float(track.t_s[row]))
         stream.log("base/hand", rr.Points3D([track.measured_m[row]], colors=[COLOURS["measured"]], radii=[0.008]))
-        values = {
-            "gripper/measured": track.opening[row],
-            "gripper/commanded": track.gripper_target[row],
-            "distance/measured": story.distance_m[row] * 1000,
-            "age/action": age[row],
-        }
-        for name, value in values.items():
-            if np.isfinite(value):
-                stream.log(name, rr.Scalars(float(value)))
+        for name, values in series.items():
+            if np.isfinite(values[row]):
+                stream.log(name, rr.Scalars(float(values[row])))
 
 
 def _at(stream: Any, step: int, t_s: float) -> None:
