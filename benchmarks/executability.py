@@ -217,6 +217,9 @@ def table(results: Path, svg: Path | None, trials: Path | None) -> None:
             lambda i, v=scores[name]: auroc(scores["A (before)"][i], hits[i]) - auroc(v[i], hits[i]), scenes
         )
         print(f"A minus {name}: {gap}")
+    poorer = scores["p_exec, no value (before)"]
+    gap = bootstrap(lambda i: auroc(best[i], hits[i]) - auroc(poorer[i], hits[i]), scenes)
+    print(f"p_exec minus p_exec without the learned value: {gap}")
     print("\nunseen kind:", {k: round(v, 3) for k, v in unseen_kind(rows).items()})
     print(f"\np_exec: Brier {brier(best, hits):.3f}, calibration error {calibration_error(best, hits):.3f}")
     print("| p_exec | success | n |\n|---|---|---|")

@@ -8,7 +8,7 @@ import pytest
 
 from cascade.contracts.errors import DataError
 from cascade.executability import CUE_SETS, Logistic, fit, out_of_fold
-from cascade.metrics.cues import REQUIRED, Cues
+from cascade.metrics.cues import GOAL, REQUIRED, VALUE, Cues
 from cascade.metrics.discrimination import auroc, calibration_error
 
 ALL = CUE_SETS["all cues"]
@@ -98,6 +98,16 @@ def test_a_model_knows_what_it_lacks(model: Logistic) -> None:
     without = replace(cues, values={k: v for k, v in cues.values.items() if k != "goal_end"})
     assert model.answers(cues)
     assert not model.answers(without)
+
+
+def test_with_every_set_of_cues_that_can_be_missing_there_is_a_poorer_model() -> None:
+    everything = set(ALL)
+    assert {*REQUIRED, *GOAL, *VALUE} == everything
+    sets = {name: set(names) for name, names in CUE_SETS.items()}
+    for missing in (VALUE, GOAL, (*GOAL, *VALUE)):
+        there = everything - set(missing)
+        richest = next(names for names in sets.values() if names <= there)
+        assert richest == there
 
 
 def test_outcomes_of_one_kind_cannot_be_fitted() -> None:

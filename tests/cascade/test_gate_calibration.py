@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from cascade.best_of import choose
 from cascade.calibration_gate.calibration import Bound, GateCalibration, load_calibration
@@ -29,10 +30,13 @@ from cascade.gate import check_chunk, check_plan, pace_of
 from cascade.goal import Example, fit_goals
 from cascade.metrics.cues import REQUIRED, Cues
 from cascade.pipeline import Stages
+from cascade.plan_judge import judge_plan
 from cascade.plugins import build_plugin
 from cascade.stages import imagine
 from cascade.testing.scenes import tabletop_observation, tabletop_plan
 from cascade.testing.spoils import Spoil, spoil
+from cascade.value.model import ValueModel
+from cascade.value.network import ValueNetwork
 
 SEEN = tabletop_observation()
 PLAN = tabletop_plan(SEEN)
@@ -111,6 +115,65 @@ def test_it_is_the_same_after_a_folder(calibration: GateCalibration, settings: G
     assert expected is not None
     assert found is not None
     np.testing.assert_allclose(found.points_m, expected.points_m, atol=1e-6)
+
+
+def taught(sentence: str, camera: str = PLAN.camera) -> ValueModel:
+    torch.manual_seed(0)
+    return ValueModel(ValueNetwork(1), [sentence], camera)
+
+
+def test_the_learned_value_travels_with_it_and_judges_plans(calibration: GateCalibration, tmp_path: Path) -> None:
+    value = taught(PLAN.instruction)
+    by_value = replace(
+        calibration.models[0], name="all", cues=("value_end",), mean=(0.0,), scale=(1.0,), weights=(5.0,), intercept=0.0
+    )
+    replace(calibration, value=value, models=(by_value, *calibration.models)).save(tmp_path)
+    again = load_calibration(str(tmp_path))
+    assert again.value is not None
+    assert again.value.digest() == value.digest()
+    judged = judge_plan(plan_of(PLAN.frames), SEEN, again, reader=Reader())
+    done = value.progress(PLAN.instruction, PLAN.frames)
+    assert done is not None
+    assert judged.by == "all"
+    assert judged.cues.values["value_end"] == pytest.approx(done[-1], abs=2e-3)  # of the last frame, in half precision
+    assert judged.p_exec == pytest.approx(1 / (1 + np.exp(-5 * done[-1])), abs=0.01)
+    (tmp_path / "value.safetensors").unlink()
+    with pytest.raises(WeightsError, match="learned value"):
+        GateCalibration.load(tmp_path)
+
+
+def test_a_sentence_that_the_learned_value_does_not_know_is_judged_without_it(calibration: GateCalibration) -> None:
+    by_value = replace(calibration.models[0], name="all", cues=(*REQUIRED, "value_end"), mean=(0.0,) * 9)
+    by_value = replace(by_value, scale=(1.0,) * 9, weights=(0.0,) * 9)
+    strange = replace(calibration, value=taught("water the plants"), models=(by_value, *calibration.models))
+    judged = judge_plan(plan_of(PLAN.frames), SEEN, strange, reader=Reader())
+    assert judged.by == "required cues"
+    assert judged.cues.missing["value_end"] == "the sentence is not known to the learned value"
+
+
+def test_a_calibration_of_an_older_form_is_refused_with_what_to_do(
+    calibration: GateCalibration, tmp_path: Path
+) -> None:
+    calibration.save(tmp_path)
+    path = tmp_path / "gate.json"
+    path.write_text(path.read_text(encoding="utf-8").replace("cascade-gate-2", "cascade-gate-1"), encoding="utf-8")
+    with pytest.raises(WeightsError, match=r"found cascade-gate-1.*cascade train gate"):
+        GateCalibration.load(tmp_path)
+
+
+def test_a_plan_that_stops_early_is_told_from_one_that_ends_elsewhere(calibration: GateCalibration) -> None:
+    ends = Bound(check="goal", cue="goal_end", limit=-1.0, unit="1", at_least=False, message="It ends elsewhere.")
+    goes_on = Bound(check="motion at the end", cue="tail_motion", limit=0.5, unit="1", at_least=True, message="Stops.")
+    strict = replace(calibration, bounds=(ends, goes_on))
+    stopped = spoil(Spoil.EARLY_STOP, PLAN.frames, strength=0.6, rng=np.random.default_rng(0))
+    said = {
+        name: {one.check: one.message for one in judge_plan(plan_of(frames), SEEN, strict, reader=Reader()).failed}
+        for name, frames in (("stops", stopped), ("goes on", PLAN.frames))
+    }
+    assert said["stops"]["goal"].startswith("The plan stops early: nothing moves in its last quarter")
+    assert said["stops"]["motion at the end"] == "Stops."
+    assert said["goes on"]["goal"].startswith("It ends elsewhere. The hand ends")
+    assert "motion at the end" not in said["goes on"]
 
 
 def test_a_good_plan_passes_and_its_probability_is_noted(settings: GateConfig) -> None:

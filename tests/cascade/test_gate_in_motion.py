@@ -22,7 +22,7 @@ from cascade.runtime import run_episode
 from cascade.testing.faults import FaultyRig, RigFault
 
 TASK, SEED = "door-close", 100
-PUSH = RigFault(push_n=(2500.0, 0.0, 0.0), push_after=20)
+PUSH = RigFault(push_n=(0.0, 0.0, 2500.0), push_after=20)  # upwards, as if it hung on something
 
 
 def composed(*overrides: str, calibration: str = "unipi-sim") -> Any:

@@ -2,10 +2,19 @@
 
 from pathlib import Path
 
+import pytest
+
 import idm
 from cascade.calibration_gate.calibration import load_calibration, shipped
+from cascade.compose import compose
 from cascade.config import load_rig
+from cascade.contracts.records import Verdict
+from cascade.gate import check_plan
 from cascade.metrics.cues import Cues
+from cascade.pipeline import build_stages
+from cascade.plugins import build_plugin
+from cascade.testing.spoiled import SpoiledPlanner
+from cascade.testing.spoils import Spoil
 from idm.weights import weights_digest
 from planner.weights import DEFAULT_WEIGHTS, check_sums
 
@@ -31,3 +40,40 @@ def test_it_knows_the_goals_of_its_suite() -> None:
     assert goals.find("open the door") == "open the door"
     assert goals.find("please press the button from the top") == "press the button from the top"
     assert goals.find("water the plants") is None
+
+
+def test_its_learned_value_knows_the_same_camera_and_sentences() -> None:
+    calibration = load_calibration("unipi-sim")
+    assert calibration.value is not None
+    assert calibration.value.camera == calibration.camera
+    assert set(calibration.value.sentences) == set(calibration.goals.sentences)
+    assert "value_end" in calibration.models[0].cues
+    assert all(model.reliability for model in calibration.models)
+
+
+def test_a_real_plan_passes_and_the_same_one_that_stops_early_is_refused_by_the_goal_check_in_words() -> None:
+    settings = ("rig.options.arm_process=false", "extractor.options.threads=1", "gate.calibration=unipi-sim")
+    run, _ = compose(
+        instruction="close the door", task="door-close", seed=3, rig="sim", recipe="unipi", overrides=settings
+    )
+    stages = build_stages(run.recipe)
+    planner = SpoiledPlanner(stages.planner, kind=Spoil.NONE)
+    with build_plugin("rig", run.rig.plugin, run.rig.options) as rig:
+        rig.reset(task="door-close", seed=3)
+        seen, limits = rig.observe(), rig.arm.spec.limits
+    reports = {}
+    for kind in (Spoil.NONE, Spoil.EARLY_STOP):
+        planner.kind, planner.strength = kind, 0.6
+        plan = planner.plan(seen, "close the door", seed=3)[0]
+        reports[kind] = check_plan(plan, seen, run.recipe.gate, reader=stages.hand_reader, limits=limits)
+    stages.close()
+    assert reports[Spoil.NONE].verdict is Verdict.PASS, reports[Spoil.NONE].violations
+    early = reports[Spoil.EARLY_STOP]
+    assert early.verdict is Verdict.REJECT
+    broken = {violation.check: violation for violation in early.violations}
+    assert {"goal", "motion at the end", "p_exec"} <= set(broken)
+    assert "The plan stops early: nothing moves in its last quarter" in broken["goal"].message
+    assert "cm from where the instruction asks it to be" in broken["goal"].message
+    measured = {check.check: check.value for check in reports[Spoil.NONE].measured}
+    assert broken["goal"].value > 2 * measured["goal"]
+    assert broken["motion at the end"].value == pytest.approx(0.0)

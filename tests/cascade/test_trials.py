@@ -1,17 +1,18 @@
 """Trials: which plans are followed, what is kept of them, and that a session can be gone on with."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from cascade.calibration_gate.demonstrations import demonstrate
-from cascade.calibration_gate.fitting import calibrate, reading_of_trial
-from cascade.calibration_gate.session import Session, bench_of, limits_of, train_gate
+from cascade.calibration_gate.fitting import calibrate, cues_of_trials, reading_of_trial
+from cascade.calibration_gate.session import Session, bench_of, limits_of, session_value, train_gate
 from cascade.calibration_gate.trials import Trial, read_rows, run_trials, trials
 from cascade.config import load_recipe, load_rig
-from cascade.contracts.errors import ConfigError, DataError
+from cascade.contracts.errors import ConfigError, DataError, IncompatibleError
 from cascade.goal import GoalModel
 from cascade.metrics.cues import Cues, cues_of
 from cascade.suites import find_suite
@@ -72,6 +73,38 @@ def test_a_folder_of_another_session_is_refused(session: Session, tmp_path: Path
         train_gate(session, tmp_path)
     with pytest.raises(ConfigError, match="spoils"):
         train_gate(session, tmp_path, resume=True)
+
+
+def test_the_learned_value_is_left_out_where_it_knows_another_camera(session: Session, tmp_path: Path) -> None:
+    known = session_value(session)
+    assert known is not None
+    assert known.camera == session.camera
+    assert session_value(replace(session, camera="wrist")) is None
+    assert session_value(replace(session, value=None)) is None
+    known.save(tmp_path / "own")
+    with pytest.raises(IncompatibleError, match=r"'wrist', found 'corner'"):
+        session_value(replace(session, camera="wrist", value=tmp_path / "own"))
+
+
+def test_cues_are_computed_anew_when_what_they_rest_on_has_changed(session: Session, tmp_path: Path) -> None:
+    row = {"key": "t-0", "instruction": "close the door"}
+    size, hand = (64, 64, 3), np.linspace([0.0, 0.6, 0.1], [0.0, 0.7, 0.1], 5)
+    evidence = {"frames": np.zeros((5, *size), np.uint8), "camera": np.zeros(size, np.uint8), "hand_m": hand}
+    evidence |= {"K": np.eye(3), "T_base_ee": np.eye(4), "T_base_cam": np.eye(4), "crop_px": np.array([0.0, 0, 64, 64])}
+    evidence |= {"hand_opening": np.ones(5), "hand_std_m": np.zeros(5)}
+    np.savez(tmp_path / "t-0.npz", **evidence)
+    limits, value = limits_of(session.rig), session_value(session)
+
+    def kept() -> list[str]:
+        return (tmp_path / "cues.jsonl").read_text(encoding="utf-8").splitlines()
+
+    (tmp_path / "cues.jsonl").write_text('{"key": "t-0", "moves": true, "values": {}, "missing": {}}\n{"ke')
+    assert not cues_of_trials(tmp_path, [row], GoalModel(), value, limits)[0].moves  # the old line says another thing
+    (line,) = kept()
+    (tmp_path / "cues.jsonl").write_text(line.replace("false", "true") + "\n")
+    assert cues_of_trials(tmp_path, [row], GoalModel(), value, limits)[0].moves  # kept: not computed again
+    assert not cues_of_trials(tmp_path, [row], GoalModel(), None, limits)[0].moves
+    assert len(kept()) == 1
 
 
 @pytest.mark.slow
