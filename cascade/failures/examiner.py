@@ -11,7 +11,8 @@ from cascade.contracts.errors import CascadeError
 from cascade.contracts.interfaces import Rig
 from cascade.failures.diagnosis import diagnose
 from cascade.failures.pictures import write_picture
-from cascade.failures.witness import Account
+from cascade.failures.verdict import Failure
+from cascade.failures.witness import Account, world_of
 from cascade.pipeline import Stages, build_stages
 from cascade.runtime import run_episode
 
@@ -26,14 +27,28 @@ class Examiner:
         rig: simulated, connected.
         config: of the rig, for the expert's second one.
         recipe: of the episodes.
+
+    Raises:
+        IncompatibleError: the rig is not simulated.
     """
 
     def __init__(self, rig: Rig, config: RigConfig, recipe: RecipeConfig) -> None:
+        world_of(rig)
         self._rig, self._config, self._recipe = rig, config, recipe
         self._perfect: Stages | None = None
 
     def examine(self, account: Account, row: Mapping[str, Any], output: Path) -> dict[str, Any]:
-        """Return the diagnosis of a failed episode as JSON values; its picture goes below `output`."""
+        """Return the diagnosis of a failed episode as JSON values; its picture goes below `output`.
+
+        What goes wrong in it is told as the reason: an evaluation of hours must not end for want of an explanation.
+        """
+        try:
+            return self._examine(account, row, output)
+        except Exception as error:
+            reason = f"It could not be looked into: {type(error).__name__}: {error}"
+            return {"class": Failure.OTHER.value, "reason": reason, "attempt": None, "picture": None}
+
+    def _examine(self, account: Account, row: Mapping[str, Any], output: Path) -> dict[str, Any]:
         camera = account.plans[0].camera if 0 in account.plans else next(iter(self._rig.cameras))
         perfect = self._solves_with_perfect_plan(row["task"], row["seed"], camera)
         planner = self._recipe.planner.name
