@@ -259,9 +259,8 @@ def gate_effect(rows: Sequence[Row], trials: Path) -> None:
         "p_exec": p >= made.min_p_exec,
         "limits and p_exec": inside & moving & (p >= made.min_p_exec),
     }
-    print(
-        f"other layouts: AUROC {auroc(p, hits):.3f}, Brier {brier(p, hits):.3f}, error {calibration_error(p, hits):.3f}"
-    )
+    told = bootstrap(lambda i: auroc(p[i], hits[i]), [scene(row) for row in test])
+    print(f"other layouts: AUROC {told}, Brier {brier(p, hits):.3f}, error {calibration_error(p, hits):.3f}")
     print(
         "| gate | plans let through | success among them | successes lost | failures stopped |\n|---|---|---|---|---|"
     )
