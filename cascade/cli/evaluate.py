@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
+from cascade.cli.progress import episodes_bar
 
 
 class Control(StrEnum):
@@ -83,7 +84,7 @@ def evaluate(
     )
     folder = output or new_run_folder(runs, f"eval-{suite}", run.recipe.name)
     try:
-        with _progress(evaluation.recipe.name, len(evaluation.jobs())) as on_row:
+        with episodes_bar(f"eval {evaluation.recipe.name}", len(evaluation.jobs()), _counting()) as on_row:
             result = run_evaluation(evaluation, folder, jobs=jobs, resume=resume, on_row=on_row)
     except KeyboardInterrupt:
         typer.echo(f"Interrupted. Go on with the same command and: --resume -o {shlex.quote(str(folder))}", err=True)
@@ -117,32 +118,15 @@ def _tasks(suite: str, known: tuple[str, ...], only: str | None) -> tuple[str, .
     return chosen
 
 
-@contextmanager
-def _progress(title: str, total: int) -> Iterator[Callable[[Mapping[str, Any]], None]]:
-    """Show a bar on stderr when it is a terminal."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+def _counting() -> Callable[[Mapping[str, Any]], tuple[str, str]]:
+    hits = 0
 
-    console = Console(stderr=True)
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
-    )
-    done, hits = 0, 0
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        bar = progress.add_task(f"eval {title}", total=total, note="")
+    def tell(row: Mapping[str, Any]) -> tuple[str, str]:
+        nonlocal hits
+        hits += bool(row["success"])
+        return f"{hits} succeeded", f"{row['task']} {row['seed']}"
 
-        def show(row: Mapping[str, Any]) -> None:
-            nonlocal done, hits
-            done, hits = done + 1, hits + bool(row["success"])
-            progress.update(bar, advance=1, note=f"{hits} succeeded; last {row['task']} {row['seed']}")
-            if not console.is_terminal and (done % max(1, total // 10) == 0 or done == total):
-                typer.echo(f"{done} of {total} episodes, {hits} succeeded", err=True)
-
-        yield show
+    return tell
 
 
 def _camera_table(result: Mapping[str, Any]) -> Any:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cascade.cli.progress import bar_with_note
 from cascade.contracts.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -132,18 +133,7 @@ class _Display:
 
 @contextmanager
 def _display(kind: Kind, total: int) -> Iterator[_Display]:
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
-    )
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+    with bar_with_note() as progress:
         yield _Display(progress, kind, total)
 
 

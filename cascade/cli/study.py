@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+
+from cascade.cli.progress import episodes_bar
 
 
 class Launcher(StrEnum):
@@ -68,7 +69,7 @@ def study(
     options = override(Loaded({}), launcher_settings or []).values
     folder = output or new_run_folder(runs, "study", chosen.name)
     try:
-        with _progress(chosen.name, len(chosen.jobs())) as on_row:
+        with episodes_bar(f"study {chosen.name}", len(chosen.jobs()), _tell) as on_row:
             result = run_study(
                 chosen,
                 folder,
@@ -90,29 +91,5 @@ def study(
     typer.echo(f"In {folder}: {named}", err=True)
 
 
-@contextmanager
-def _progress(title: str, total: int) -> Iterator[Callable[[Mapping[str, Any]], None]]:
-    """Show a bar on stderr when it is a terminal, and a line now and then when it is not."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
-    )
-    done = 0
-    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
-        bar = progress.add_task(f"study {title}", total=total, note="")
-
-        def on_row(row: Mapping[str, Any]) -> None:
-            nonlocal done
-            done += 1
-            progress.update(bar, advance=1, note=f"last {row['arm']} {row['task']} {row['seed']}")
-            if not console.is_terminal and (done % max(1, total // 10) == 0 or done == total):
-                typer.echo(f"{done} of {total} episodes", err=True)
-
-        yield on_row
+def _tell(row: Mapping[str, Any]) -> tuple[str, str]:
+    return "", f"{row['arm']} {row['task']} {row['seed']}"

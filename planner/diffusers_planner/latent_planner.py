@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cascade.contracts import ImageTransform, PlanLatents, VideoPlan
+from cascade.contracts import PlanLatents, VideoPlan
 from planner.diffusers_planner.interception import Caught, Grid, check_tap, finish, intercept
 from planner.diffusers_planner.loading import Loaded
 from planner.diffusers_planner.options import DiffusersConfig
-from planner.diffusers_planner.planner import DiffusersPlanner
+from planner.diffusers_planner.planner import Asked, DiffusersPlanner
 from planner.diffusers_planner.sizes import as_bytes
 from planner.frames import sample_frames
 from planner.latents import Handover
@@ -43,64 +43,43 @@ class LatentDiffusersPlanner(DiffusersPlanner):
             if options.stop_at is None and options.guidance is None and loaded.family.takes_negative:
                 self._guidance = 1.0  # the one pass is heard with the words, so the one without them is not made
 
-    def _sample(
-        self,
-        view: Image,
-        transform: ImageTransform,
-        pictures: list[Image],
-        instruction: str,
-        prompt: str,
-        seed: int,
-        sample: int,
-    ) -> VideoPlan:
+    def _sample(self, asked: Asked) -> VideoPlan:
         began = time.perf_counter()
         ms: dict[str, float] = {}
-        how = (pictures, prompt, seed, sample)
-        caught = self._catch(*how, ms=ms)
+        caught = self._catch(asked, ms=ms)
         ms["total"] = round((time.perf_counter() - began) * 1000, 3)
         count = self._options.frames
-        facts: dict[str, Any] = {"sample": sample, "stopped_at": round(caught.level, 4), "steps_done": caught.steps}
+        facts: dict[str, Any] = {"stopped_at": round(caught.level, 4), "steps_done": caught.steps}
         plan = VideoPlan(
-            instruction=instruction,
+            instruction=asked.instruction,
             camera=self._options.camera,
-            transform=transform,
-            decode=lambda: self._frames(view, caught, how, plan.provenance),
+            transform=asked.transform,
+            decode=lambda: self._frames(asked, caught, plan.provenance),
             length=count,
             frame_dt_s=(self._count - 1) / self._fps / (count - 1) if self._fps else None,
             latents=PlanLatents(values=caught.values.numpy(), space=self._space(caught)),
-            seed=seed,
-            provenance={**self._described(prompt), **facts, "ms": ms},
+            seed=asked.seed,
+            provenance={**self._described(asked), **facts, "ms": ms},
         )
         return plan
 
-    def _catch(
-        self,
-        pictures: list[Image],
-        prompt: str,
-        seed: int,
-        sample: int,
-        *,
-        ms: dict[str, float],
-        estimate: bool = False,
-    ) -> Caught:
+    def _catch(self, asked: Asked, *, ms: dict[str, float], estimate: bool = False) -> Caught:
         pipe, (width, height) = self._loaded.pipe, self._canvas.size_px
         grid = Grid.of(pipe, self._count, width, height)
 
         def perform(call: dict[str, Any]) -> Caught:
             return intercept(pipe, lambda: pipe(**call), self._handover, grid, estimate=estimate)
 
-        caught: Caught = self._run(pictures, prompt, seed, sample, ms, perform)
-        self._after_step(sample, caught.steps, caught.values)
+        caught: Caught = self._run(asked, ms, perform)
+        self._after_step(asked.sample, caught.steps, caught.values)
         return caught
 
-    def _frames(
-        self, view: Image, caught: Caught, how: tuple[list[Image], str, int, int], provenance: dict[str, Any]
-    ) -> Image:
+    def _frames(self, asked: Asked, caught: Caught, provenance: dict[str, Any]) -> Image:
         """Decode what a plan would look like, frame 0 being the observation; note how long it took."""
         pipe = self._loaded.pipe
         began = time.perf_counter()
         if caught.clean is None:
-            caught = self._catch(*how, ms={}, estimate=True)
+            caught = self._catch(asked, ms={}, estimate=True)
         clean = caught.clean
 
         # Noise that a pipeline lays on the given image belongs to early steps, and this one is in place of the last.
@@ -109,10 +88,10 @@ class LatentDiffusersPlanner(DiffusersPlanner):
         def perform(call: dict[str, Any]) -> Any:
             return finish(pipe, lambda: pipe(**{**call, **rest}).frames[0], clean)
 
-        made = self._canvas.cut(as_bytes(self._run(*how, {}, perform)), self._options.size_px)
+        made = self._canvas.cut(as_bytes(self._run(asked, {}, perform)), self._options.size_px)
         frames = sample_frames(made, self._options.frames)
-        error = float(np.abs(frames[0].astype(np.int16) - view).mean())
-        frames[0] = view
+        error = float(np.abs(frames[0].astype(np.int16) - asked.view).mean())
+        frames[0] = asked.view
         provenance |= {"first_frame_error": round(error, 2), "frames_made": len(made)}
         provenance["ms"]["decode"] = round((time.perf_counter() - began) * 1000, 3)
         return frames

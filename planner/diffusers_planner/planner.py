@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,26 @@ from planner.frames import apply_transform, centre_square, first_frame, sample_f
 
 Image = NDArray[np.uint8]
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Asked:
+    """What one video is made of.
+
+    Attributes:
+        view: (H, W, 3) frame 0 of the plan; transform: from the camera to it.
+        pictures: the model's given images, on its canvas: the first one and perhaps the goal.
+        instruction: the sentence as given; prompt: as the model reads it.
+        seed, sample: name the noise.
+    """
+
+    view: Image
+    transform: ImageTransform
+    pictures: list[Image]
+    instruction: str
+    prompt: str
+    seed: int
+    sample: int
 
 
 class DiffusersPlanner:
@@ -125,44 +146,48 @@ class DiffusersPlanner:
         if goal is not None:
             pictures.append(self._picture(goal))
         seed = seed if self._options.seed is None else self._options.seed
-        return [self._sample(view, transform, pictures, instruction, prompt, seed, sample) for sample in range(samples)]
+        return [
+            self._sample(
+                Asked(
+                    view=view,
+                    transform=transform,
+                    pictures=pictures,
+                    instruction=instruction,
+                    prompt=prompt,
+                    seed=seed,
+                    sample=sample,
+                )
+            )
+            for sample in range(samples)
+        ]
 
     def _picture(self, image: CameraImage) -> Image:
         height, width = image.rgb.shape[:2]
         side = min(width, height)
         return self._canvas.place(apply_transform(image.rgb, centre_square(width, height, side)))
 
-    def _sample(
-        self,
-        view: Image,
-        transform: ImageTransform,
-        pictures: list[Image],
-        instruction: str,
-        prompt: str,
-        seed: int,
-        sample: int,
-    ) -> VideoPlan:
+    def _sample(self, asked: Asked) -> VideoPlan:
         began = time.perf_counter()
         ms: dict[str, float] = {}
-        video = as_bytes(self._run(pictures, prompt, seed, sample, ms))
+        video = as_bytes(self._run(asked, ms))
         made = self._canvas.cut(video, self._options.size_px)
         frames = sample_frames(made, self._options.frames)
-        error = float(np.abs(frames[0].astype(np.int16) - view).mean())
-        frames[0] = view
+        error = float(np.abs(frames[0].astype(np.int16) - asked.view).mean())
+        frames[0] = asked.view
         ms["total"] = _since(began)
         dt_s = (len(made) - 1) / self._fps / (len(frames) - 1) if self._fps else None
         return VideoPlan(
-            instruction=instruction,
+            instruction=asked.instruction,
             camera=self._options.camera,
-            transform=transform,
+            transform=asked.transform,
             frames=frames,
             frame_dt_s=dt_s,
-            seed=seed,
-            provenance={**self._described(prompt), "sample": sample, "first_frame_error": round(error, 2), "ms": ms}
+            seed=asked.seed,
+            provenance={**self._described(asked), "first_frame_error": round(error, 2), "ms": ms}
             | {"frames_made": len(made)},
         )
 
-    def _described(self, prompt: str) -> dict[str, Any]:
+    def _described(self, asked: Asked) -> dict[str, Any]:
         canvas: Canvas = self._canvas
         return {
             "planner": "diffusers",
@@ -171,7 +196,7 @@ class DiffusersPlanner:
             "model": self._options.model,
             "weights": self._loaded.fingerprint,
             "loras": [lora.model_dump() for lora in self._options.loras],
-            "prompt": prompt,
+            "prompt": asked.prompt,
             "negative_prompt": self._negative,
             "steps": self._steps,
             "guidance": self._guidance,
@@ -180,17 +205,10 @@ class DiffusersPlanner:
             "frame_step": self._loaded.family.frame_step,
             "dtype": self._loaded.dtype,
             "quantise": self._options.quantise,
+            "sample": asked.sample,
         }
 
-    def _run(
-        self,
-        pictures: list[Image],
-        prompt: str,
-        seed: int,
-        sample: int,
-        ms: dict[str, float],
-        perform: Callable[[dict[str, Any]], Any] | None = None,
-    ) -> Any:
+    def _run(self, asked: Asked, ms: dict[str, float], perform: Callable[[dict[str, Any]], Any] | None = None) -> Any:
         """Call the pipeline, or let `perform` do it with the arguments of the call; return what comes of it."""
         import torch
 
@@ -200,23 +218,23 @@ class DiffusersPlanner:
         try:
             with torch.no_grad(), explain_memory(self._options, what):
                 began = time.perf_counter()
-                words = self._words(prompt)
+                words = self._words(asked.prompt)
                 ms["text"] = _since(began)
                 began = time.perf_counter()
                 call = {
                     **words,
-                    **self._images(pictures),
+                    **self._images(asked.pictures),
                     "num_frames": self._count,
                     "num_inference_steps": self._steps,
                     # Noise is drawn on the CPU, so that it is the same on every device.
-                    "generator": torch.Generator("cpu").manual_seed(_mixed(seed, sample)),
+                    "generator": torch.Generator("cpu").manual_seed(_mixed(asked.seed, asked.sample)),
                     "output_type": "np",
                     **({"height": height, "width": width} if family.takes_size else {}),
                     **({family.guidance_argument: self._guidance} if family.guidance_argument else {}),
                     **({family.fps_argument: self._rate()} if family.fps_argument else {}),
                     **self._options.call,
                 }
-                with self._watching(sample) as more:
+                with self._watching(asked.sample) as more:
                     video = pipe(**call, **more).frames[0] if perform is None else perform({**call, **more})
                 ms["video"] = _since(began)
         finally:
