@@ -126,6 +126,8 @@ def _next(name: str, output: Path) -> str:
     stages["idm-latents"] = stages["idm"]
     if name == "value":
         return f"Next: put `name: value, options: {{weights: {output / 'weights'}}}` under a recipe's sampling.scorers."
+    if name == "policy":
+        return f'Next: cascade run "open the door" --recipe policy --set planner.options.weights={output}/joint'
     if name in stages:
         return f"Next: cascade eval metaworld-11 --set {stages[name]}={output}"
     return f"Next: {output / 'weights' / 'README.md'} says how to load the weights."
