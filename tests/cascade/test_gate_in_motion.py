@@ -100,9 +100,12 @@ class Steps(NoRecord):
         self.index: list[int] = []
         self.way_m: list[float] = []
         self.p_exec = float("nan")
+        self.left: list[int] = []  # targets visited when the next plan took over
         self._hand: Any = None
 
     def event(self, kind: str, **values: Any) -> None:
+        if kind == "seam":
+            self.left.append(values["left"])
         for check in values.get("measured", ()) if kind == "gate" else ():
             if check["check"] == "p_exec":
                 self.p_exec = check["value"]
@@ -114,8 +117,8 @@ class Steps(NoRecord):
         self.index.append(step.index)
 
 
-def paced(calibration: Path, mode: str) -> Steps:
-    settings = (f"execution.mode={mode}", "execution.receding_targets=4", "execution.receding_plans=1")
+def paced(calibration: Path, *execution: str) -> Steps:
+    settings = [f"execution.{setting}" for setting in ("receding_targets=4", *execution)]
     run = composed(*settings, calibration=str(calibration))
     steps = Steps()
     with build_plugin("rig", run.rig.plugin, run.rig.options) as rig:
@@ -125,16 +128,33 @@ def paced(calibration: Path, mode: str) -> Steps:
     return steps
 
 
-def test_how_sure_the_calibrated_gate_is_sets_speed_and_length_of_what_the_arm_does(tmp_path: Path) -> None:
-    shipped, speed_m = load_calibration("unipi-sim"), 1.0 / 80
-    replace(shipped, min_p_exec=0.0).save(tmp_path / "sure")
-    sure = paced(tmp_path / "sure", "receding")
+@pytest.fixture(scope="module")
+def calibrations(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path, Steps]:
+    """Two gates that see the same plan: one is sure of it, one would have refused it had it been any less sure."""
+    folder, shipped = tmp_path_factory.mktemp("gates"), load_calibration("unipi-sim")
+    replace(shipped, min_p_exec=0.0).save(folder / "sure")
+    sure = paced(folder / "sure", "mode=receding", "receding_plans=1")
+    replace(shipped, min_p_exec=sure.p_exec - 1e-6).save(folder / "unsure")
+    return folder / "sure", folder / "unsure", sure
+
+
+def test_how_sure_the_calibrated_gate_is_sets_speed_and_length_of_what_the_arm_does(
+    calibrations: tuple[Path, Path, Steps],
+) -> None:
+    _, doubting, sure = calibrations
+    speed_m = 1.0 / 80  # in one control period at the rig's limit
+    unsure = paced(doubting, "mode=receding", "receding_plans=1")
     assert 0.7 < sure.p_exec < 1.0
-    # The same plan, judged by a gate that would have refused it had it been any less sure.
-    replace(shipped, min_p_exec=sure.p_exec - 1e-6).save(tmp_path / "unsure")
-    unsure = paced(tmp_path / "unsure", "receding")
     assert unsure.p_exec == pytest.approx(sure.p_exec, abs=1e-6)
     assert max(sure.index) == 3
     assert max(unsure.index) == 1  # half as many targets before it looks again
     assert max(unsure.way_m) <= 0.5 * speed_m + 1e-6  # and no more than half as fast
     assert max(sure.way_m[: len(unsure.way_m)]) > 0.7 * speed_m
+
+
+def test_plans_that_overlap_take_over_earlier_from_one_that_the_gate_was_less_sure_of(
+    calibrations: tuple[Path, Path, Steps],
+) -> None:
+    overlapping = ("mode=async", "receding_plans=2", "latency_s=0")
+    left = [paced(folder, *overlapping).left[0] for folder in calibrations[:2]]
+    assert left == [4, 2]
