@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -21,6 +21,7 @@ TOW_M = 0.01  # way of the object in them that counts as moving
 SLACK_M = 0.005  # change of its place in the hand that still counts as held
 CARRIED_M = 0.015  # height from which on an object is in the air
 LOST_M = 0.04  # change of its place in the hand from which on it is lost
+SAME_M = 0.01  # two accounts of a path that never differ by more are one
 CLOSED = 0.5  # commanded openings below this close
 
 
@@ -32,7 +33,7 @@ class Attempt:
         steps: control steps; `cut`: whether the episode ended before the plan did.
         contact_error_m: from the expert's first touch to the nearest point of the path that was read.
         goal_error_m: from where the expert's hand ends to the nearest point of that path after the touch.
-        told_contact_error_m, told_goal_error_m: the same of another account of the planned path, None without one.
+        told_contact_error_m, told_goal_error_m: the same of the plan's own readout, None where that was followed.
         hand_contact_error_m: from the expert's first touch to the nearest place the hand was at.
         moved_m: how far the object got from where it stood; `share`: of the way it has to go, 0..1.
         touched: whether that is more than nothing.
@@ -71,7 +72,7 @@ def first_attempt(account: Account, need: Need, *, horizon_hit: bool) -> Attempt
     hand = np.array([account.start_m, *(moment.hand_m for moment in moments)])
     object_m = np.array([account.objects_m[need.which], *(moment.objects_m[need.which] for moment in moments)])
     read = targets_of(chunks, account.start_m)
-    told = told_path(account.plans.get(0), chunks)
+    told = told_path(account.plans.get(0), read)
     away = np.linalg.norm(object_m - object_m[0], axis=1)
     travel = need.travel_m
     length = float(np.linalg.norm(travel))
@@ -101,14 +102,12 @@ def targets_of(chunks: Sequence[ActionChunk], start_m: Floats) -> Floats:
     return np.vstack([start_m[None], *(chunk.values[:, :3] for chunk in chunks if len(chunk))])
 
 
-def told_path(plan: VideoPlan | None, chunks: Sequence[ActionChunk]) -> Floats | None:
-    """Return (T, 3) where a plan says the hand goes, unless that is what was followed."""
-    if plan is None or plan.readout is None or not chunks:
+def told_path(plan: VideoPlan | None, read_m: Floats) -> Floats | None:
+    """Return (T, 3) where a plan's own readout says the hand goes, unless that is what was followed."""
+    if plan is None or plan.readout is None:
         return None
-    source: Mapping[str, Any] = chunks[0].provenance
-    if source.get("readout") == plan.readout.source:
-        return None
-    return np.asarray(plan.readout.position_m, dtype=np.float64)
+    told = np.asarray(plan.readout.position_m, dtype=np.float64)
+    return told if max(nearest(read_m, point)[0] for point in told) > SAME_M else None
 
 
 def nearest(path_m: Floats, point_m: Floats) -> tuple[float, int]:

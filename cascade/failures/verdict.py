@@ -113,9 +113,9 @@ def _astray(ended: Ended, attempt: Attempt, what: str, off_m: float, told_m: flo
     if ended.planner == "oracle":
         return Failure.FIT, f"{said}, and the plan is the expert's own."
     if told_m is not None and told_m <= NEAR_M:
-        return Failure.FIT, f"{said}, and another reading of the same plan only {_mm(told_m)}."
+        return Failure.FIT, f"{said}, and the plan's own readout only {_mm(told_m)}."
     if told_m is not None:
-        return Failure.PLAN, f"{said}, and by another reading of the same plan {_mm(told_m)} too."
+        return Failure.PLAN, f"{said}, and by the plan's own readout {_mm(told_m)} too."
     if ended.perfect_plan is False:
         return Failure.FIT, f"{said}, and with the expert's own video as the plan the episode fails too."
     if ended.perfect_plan:

@@ -43,12 +43,12 @@ def need():
     return read_need(hand, carried(hand, grip)[:, None], done)
 
 
-def account(hand, object_m, targets, *, opening=0.0, told=None, back=0, source="pixels"):
+def account(hand, object_m, targets, *, opening=0.0, told=None, back=0):
     chunk = ActionChunk(
         values=np.hstack([targets, np.tile([1.0, 0, 0, 0], (len(targets), 1))]),
         gripper=np.zeros(len(targets)),
         times_s=np.arange(1.0, len(targets) + 1),
-        provenance={"extractor": "idm", "readout": source},
+        provenance={"extractor": "idm", "readout": "pixels"},
     )
     plan = VideoPlan(
         instruction="carry",
@@ -124,7 +124,7 @@ def test_a_path_beside_the_object_has_its_error_and_the_other_reading_its_own():
     assert not found.touched
     assert 0.03 < found.contact_error_m < 0.061
     assert found.told_contact_error_m < 0.011
-    same = account(hand, still, beside, told=np.array([OBJECT, GOAL]), source="other")
+    same = account(hand, still, beside, told=np.array([START, *beside, GOAL + 0.005]))
     assert first_attempt(same, need(), horizon_hit=False).told_contact_error_m is None
 
 
