@@ -40,15 +40,25 @@ def arm(controller: XArmController, make_arm: Make) -> ArmProcess:
     return made
 
 
+@pytest.fixture
+def fault_of(arm: ArmProcess, reaction: Make, lead: Make, log: Make) -> Make:
+    """`fault_of(make, code, what, promised_ms)`: make a fault while the arm moves, wait until it is told, note when."""
+
+    def provoke(make: Callable[[], Any], code: str, what: str, promised_ms: float) -> None:
+        told, motion = log(arm), lead(arm, 0.03, to_m=0.05)
+        began_s = time.monotonic()
+        make()
+        fault = told.wait(code, began_s - 0.05, "fault")
+        motion.end()
+        reaction(29, what, (fault.stamp_s - began_s) * 1e3, promised_ms)
+
+    return provoke
+
+
 def test_29_a_collision_is_a_fault_and_recovery_keeps_the_controllers_order(
-    arm: ArmProcess, controller: XArmController, reaction: Make, lead: Make, log: Make
+    arm: ArmProcess, controller: XArmController, fault_of: Make
 ) -> None:
-    told, motion = log(arm), lead(arm, 0.03, to_m=0.05)
-    began_s = time.monotonic()
-    controller.error(31)
-    fault = told.wait("collision", began_s - 0.05, "fault")
-    motion.end()
-    reaction(29, "error 31: fault", (fault.stamp_s - began_s) * 1e3, 50.0)
+    fault_of(lambda: controller.error(31), "collision", "error 31: fault", 50.0)
     with pytest.raises(DeviceError, match="token"):
         arm.clear_fault("wrong")
     before, q = len(controller.commands), controller.joints_rad()
@@ -60,15 +70,8 @@ def test_29_a_collision_is_a_fault_and_recovery_keeps_the_controllers_order(
 
 
 @pytest.mark.slow
-def test_29_a_mode_that_somebody_changed_is_a_fault(
-    arm: ArmProcess, controller: XArmController, reaction: Make, lead: Make, log: Make
-) -> None:
-    told, motion = log(arm), lead(arm, 0.03, to_m=0.05)
-    began_s = time.monotonic()
-    controller.leave_mode(2)
-    fault = told.wait("mode_left", began_s - 0.05, "fault")
-    motion.end()
-    reaction(29, "mode is not 1 any more: fault", (fault.stamp_s - began_s) * 1e3, 300.0)
+def test_29_a_mode_that_somebody_changed_is_a_fault(controller: XArmController, fault_of: Make) -> None:
+    fault_of(lambda: controller.leave_mode(2), "mode_left", "mode is not 1 any more: fault", 300.0)
 
 
 def test_29_a_reply_that_stalls_holds_the_arm_and_latches_nothing(
@@ -87,7 +90,7 @@ def test_29_a_reply_that_stalls_holds_the_arm_and_latches_nothing(
 def test_17_the_threads_of_the_vendors_library_are_ahead_of_other_programs_too(arm: ArmProcess, lead: Make) -> None:
     motion = lead(arm, 0.03, to_m=0.05)
     if arm.lateness().scheduling != "fifo":
-        pytest.skip("no SCHED_FIFO here")
+        pytest.skip("no SCHED_FIFO granted; allow it: `rtprio 99` in /etc/security/limits.conf, or CAP_SYS_NICE")
     threads = [int(task) for task in os.listdir(f"/proc/{arm.pid}/task")]
     motion.end()
     ahead = [thread for thread in threads if os.sched_getscheduler(thread) == os.SCHED_FIFO]
