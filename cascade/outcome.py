@@ -67,4 +67,4 @@ def aborted(report: GateReport) -> str:
     """Return why a motion was ended under way, in words."""
     worst = report.violations[0]
     numbers = f"{worst.check} {worst.value:.3f} {worst.unit}, limit {worst.limit:.3f} {worst.unit}"
-    return f"Stopped in motion: {worst.message} ({numbers}) The arm holds."
+    return f"Stopped in motion: {worst.message.rstrip('.')} ({numbers}). The arm holds."
