@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import secrets
-import threading
 import time
 import weakref
 from collections.abc import Callable, Mapping
@@ -16,7 +15,6 @@ from numpy.typing import NDArray
 from pydantic import BaseModel
 
 from cascade.contracts import (
-    AckKind,
     ActionSpace,
     ArmEvent,
     ArmMode,
@@ -33,17 +31,15 @@ from cascade.contracts import (
 from cascade.contracts.driver import DriverInfo
 from robot_io.process import channel as layout
 from robot_io.process.chain import Checks, allowed, build_driver
-from robot_io.process.channel import MOST_TARGETS, Command
 from robot_io.process.child import Setup
 from robot_io.process.child_process import ChildProcess
+from robot_io.process.commander import Commander, Present
 from robot_io.process.device_lock import DeviceLock
-from robot_io.process.poses import pose_of
 from robot_io.process.settings import ProcessSettings
-from robot_io.process.states import LATCHED, READY
+from robot_io.process.states import LATCHED
 
 Floats = NDArray[np.float64]
 
-MALFORMED = frozenset({"shape", "nan", "quaternion", "gripper"})
 CALL_S = 30.0
 
 
@@ -78,14 +74,11 @@ class ArmProcess:
         self._options = options.model_dump() if isinstance(options, BaseModel) else dict(options)
         self._clock_ns = clock_ns
         self._info: DriverInfo = build_driver(target, self._options).info
-        self._checks = Checks(self._limits, self._settings)
+        self._commander = Commander(Checks(self._limits, self._settings), self._settings.ttl_s, clock_ns)
         self._child: ChildProcess | None = None
         self._starting: ChildProcess | None = None
         self._lock: DeviceLock | None = None
         self._finalizer: Any = None
-        self._sequence = self._chunk = 0
-        self._commander: int | None = None
-        self._last: Floats | None = None
         self._dead: tuple[Fault, ...] = ()
         self._own_events: list[ArmEvent] = []
         self._kept_events: list[ArmEvent] = []
@@ -142,8 +135,7 @@ class ArmProcess:
             raise
         self._child, self._info = child, child.info
         self._finalizer = weakref.finalize(self, child.close)
-        self._sequence = self._chunk = 0
-        self._last, self._commander = None, None
+        self._commander.restart()
         self._await_first_state(timeout_s)
 
     def start(self, timeout_s: float = 5.0) -> None:
@@ -218,13 +210,13 @@ class ArmProcess:
         """
         if deadman is not None:
             deadman.attach(self._connected().channel.words)
-        self._commander, self._last = None, None
+        self._commander.release()
         self._call("arm", deadman=deadman is not None)
 
     def disarm(self) -> None:
         """Stop, wait for standstill, let the device hold by itself; targets are refused from now on."""
         self._call("disarm")
-        self._last = None
+        self._commander.forget()
 
     def clear_fault(self, token: str) -> None:
         """Clear the latched fault with this token; after the last one the arm is idle, to be armed again.
@@ -250,7 +242,7 @@ class ArmProcess:
     def reset_world(self, meanwhile: Callable[[], None] | None = None, **values: Any) -> None:
         """Build a simulated world anew (`meanwhile` runs at the same time here); raises DeviceError on a real arm."""
         self._connected().call("reset", self._clock_ns(), CALL_S, meanwhile, **values)
-        self._last = None
+        self._commander.forget()
 
     def tick(self) -> None:
         """In lockstep: one control cycle, now."""
@@ -279,10 +271,7 @@ class ArmProcess:
 
     def send_checked(self, target: Floats, gripper: float, *, observed_s: float | None = None) -> CommandAck:
         """As `send`, with a refusal as a value; `observed_s`: when that was seen on which the target is based."""
-        ack = self._command(np.asarray(target)[None], np.array([gripper]), None, observed_s)
-        if ack.target is None:
-            return ack
-        return CommandAck(kind=ack.kind, code=ack.code, message=ack.message, target=ack.target[-1])
+        return self._commander.send(self._present(), target, gripper, observed_s)
 
     def schedule(
         self,
@@ -302,68 +291,11 @@ class ArmProcess:
             observed_s: when that was seen on which they are based; None: now.
             sequence: number of the chunk; one below the newest is refused.
         """
-        times = np.asarray(times_s, dtype=np.float64)
-        if times.ndim != 1 or not 0 < len(times) <= MOST_TARGETS or len(np.atleast_2d(values)) != len(times):
-            return _rejected("shape", f"Expected 1 to {MOST_TARGETS} targets and as many times.")
-        if not np.isfinite(times).all() or np.any(np.diff(times) < 0) or len(np.atleast_1d(gripper)) != len(times):
-            return self._malformed(_rejected("times", "Expected finite times that do not decrease, one per target."))
-        if sequence is not None and sequence < self._chunk:
-            return _rejected("out_of_order", f"Chunk {sequence} came after chunk {self._chunk}.")
-        ack = self._command(np.asarray(values), np.asarray(gripper), np.round(times * 1e9).astype(np.int64), observed_s)
-        if ack.taken and sequence is not None:
-            self._chunk = sequence
-        return ack
+        return self._commander.schedule(self._present(), values, gripper, times_s, observed_s, sequence)
 
-    def _command(
-        self, values: Floats, gripper: Floats, times_ns: NDArray[np.int64] | None, observed_s: float | None
-    ) -> CommandAck:
-        why = self._why_not()
-        if why is not None:
-            return why
-        try:
-            values = np.array(values, dtype=np.float64)
-            gripper = np.array(gripper, dtype=np.float64)
-        except (TypeError, ValueError):
-            return self._malformed(_rejected("shape", "Expected numbers."))
-        now_ns = self._clock_ns()
-        command = Command(
-            sequence=self._sequence + 1,
-            sent_ns=now_ns,
-            observed_ns=now_ns if observed_s is None else _nanoseconds(observed_s),
-            ttl_ns=round(self._settings.ttl_s * 1e9),
-            values=values,
-            gripper=gripper,
-            times_ns=times_ns,
-        )
-        ack = self._checks(command, self._from_where(), now_ns)
-        if not ack.taken or ack.target is None:
-            return self._malformed(ack)
-        followed = Command(command.sequence, now_ns, command.observed_ns, command.ttl_ns, ack.target, gripper, times_ns)
-        self._connected().channel.command.write(followed.pack())
-        self._sequence, self._last = command.sequence, ack.target[-1]
-        return ack
-
-    def _why_not(self) -> CommandAck | None:
-        thread = threading.get_ident()
-        if self._commander is not None and self._commander != thread:
-            return _rejected("wrong_thread", "One thread commands an arm: another one has begun.")
-        mode = self.mode
-        if mode not in READY:
-            faults = "; ".join(map(str, self.faults))
-            return _rejected(mode.value, f"The arm takes no targets ({mode.value}). {faults}".strip())
-        self._commander = thread
-        return None
-
-    def _from_where(self) -> Floats:
-        """Last target while it is being followed, else where the arm is: steps are measured from there."""
-        record = self._record()
-        moving = layout.MODES[int(record["mode"])] is ArmMode.MOVING or int(record["taken"]) < self._sequence
-        return self._last if moving and self._last is not None else pose_of(record["T_base_ee"])
-
-    def _malformed(self, ack: CommandAck) -> CommandAck:
-        if ack.code and self._child is not None:
-            self._child.channel.words["refused"] += 1
-        return ack
+    def _present(self) -> Present:
+        channel = None if self._child is None else self._child.channel
+        return Present(channel=channel, mode=self.mode, faults=self.faults)
 
     def stop(self) -> None:
         """Brake and hold, within one cycle; any thread, no lock, idempotent, never raises."""
@@ -450,14 +382,6 @@ def _weak_death(arm: ArmProcess) -> Callable[[str, str], None]:
             method(code, text)
 
     return died
-
-
-def _rejected(code: str, message: str) -> CommandAck:
-    return CommandAck(kind=AckKind.REJECTED, code=code, message=message)
-
-
-def _nanoseconds(seconds: float) -> int:
-    return round(seconds * 1e9) if np.isfinite(seconds) else 0  # 0: far too old, and refused as such
 
 
 def _address_of(options: Mapping[str, Any]) -> str:
