@@ -7,10 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from cascade.contracts import CameraImage, DataError, VideoPlan
-from flowact.articulation import JointKind, Motion, Tracks, fit_models
+from flowact.articulation import JointKind, Motion, Tracks
 from flowact.following import follow_hand, follow_object
 from flowact.growth import depth_by_growth
 from flowact.handled import Handled, Mode, handled_by_gripper, handled_by_motion
+from flowact.joint_fitting import fit_models
 from flowact.motion_mask import motion_mask
 from flowact.motions import carry, joint_of
 from flowact.rigid import Bools, project

@@ -4,7 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cascade.contracts import DataError
-from flowact.articulation import JointKind, Motion, Tracks, fit_models
+from flowact.articulation import JointKind, Motion, Tracks
+from flowact.joint_fitting import fit_models
 from flowact.rigid import project
 
 K = np.array([[154.5, 0, 64.0], [0, 154.5, 64.0], [0, 0, 1]])
