@@ -14,8 +14,6 @@ effector is the tool centre point that is active on the controller.
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import os
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -30,8 +28,9 @@ from robot_io.arms import ur_dashboard
 from robot_io.arms.robotiq import GripperResult, RobotiqGripper
 from robot_io.arms.rtde_monitor import PLAYING, READY, RUNNING, RTDEMonitor, Sample
 from robot_io.arms.ur_config import URConfig
-from robot_io.arms.ur_errors import control_refused, not_powered, stopped
+from robot_io.arms.ur_errors import not_powered, stopped
 from robot_io.arms.ur_pose import apart, flange_of, matrix_of, to_ur
+from robot_io.arms.ur_rtde_control import control_class, keep_forever, open_control, quiet, vendor_errors
 from robot_io.process.models import arm_model
 
 Floats = NDArray[np.float64]
@@ -96,12 +95,13 @@ class URDriver:
         Raises:
             DeviceError: naming the port, the mode or the stop that is in the way, and the step to take.
         """
-        interface = _rtde_control()
+        interface, config = control_class(), self._config
         deadline = time.monotonic() + timeout_s
         try:
             self._check(deadline)
             self._set_up_tool(deadline)
-            self._control = self._connect_control(interface, deadline)
+            upper = config.registers == "upper"
+            self._control = open_control(interface, config.host, upper_registers=upper, deadline_s=deadline)
             if self._gripper is not None:
                 self._gripper.connect(max(0.5, deadline - time.monotonic()))
             self._sample = self._settle()
@@ -124,21 +124,6 @@ class URDriver:
             raise stopped(host, sample.safety)
         if sample.robot_mode != RUNNING and not self._config.power_on:
             raise not_powered(host, sample)
-
-    def _connect_control(self, interface: Any, deadline: float) -> Any:
-        # Without the upload flag nothing runs yet, and a reconnecting interface could not start anything either.
-        # The input for external force sensors has one copy, not one in each half of the registers: leave it alone.
-        flags = interface.FLAG_NO_WAIT | interface.FLAG_NO_EXT_FT
-        if self._config.registers == "upper":
-            flags |= interface.FLAG_UPPER_RANGE_REGISTERS
-        while True:
-            try:
-                return interface(self._config.host, 500.0, flags)
-            except (RuntimeError, ValueError) as error:
-                # Right after an emergency stop the controller often refuses the first attempts.
-                if time.monotonic() + 0.5 > deadline or "in use" in str(error):
-                    raise control_refused(self._config.host, error) from error
-                time.sleep(0.3)
 
     def _set_up_tool(self, deadline: float) -> None:
         """Set tool centre point and payload by a program on the side, which stops nothing and moves nothing."""
@@ -186,9 +171,9 @@ class URDriver:
             "Stop it at the pendant; only one program can move the arm.",
         )
         control = self._need_control()
-        with _vendor_errors(host):
+        with vendor_errors(host):
             # The controller's registers outlive its programs: a program would take up the last target at once.
-            with _quiet():
+            with quiet():
                 control.kickWatchdog()
             self._until(lambda now: now.command == 0, 1.0, "last command to be cleared")
             control.reuploadScript()
@@ -266,7 +251,7 @@ class URDriver:
         if self._sample is not None and running and self._sample.answer != READY:
             return
         # A paused program makes ur_rtde complain on every call, 80 times a second.
-        with _vendor_errors(self._config.host), contextlib.nullcontext() if running else _quiet():
+        with vendor_errors(self._config.host), contextlib.nullcontext() if running else quiet():
             self._need_control().kickWatchdog()
 
     def send(self, setpoint: Floats, gripper: float | None) -> None:
@@ -285,7 +270,7 @@ class URDriver:
         if self._paused and not self._may_resume(pose, sample):
             return
         self._paused = False
-        with _vendor_errors(config.host):
+        with vendor_errors(config.host):
             self._need_control().servoL(pose, 0.5, 0.5, 1.0 / RATE_HZ, config.lookahead_s, config.gain)
         self._sent_s = time.monotonic()
 
@@ -363,9 +348,7 @@ class URDriver:
         control, self._control = self._control, None
         if control is None:
             return
-        # Its destructor disconnects again: half a second more, and with a dead connection a wait without end or a
-        # crash. It is never run; this process is the arm's own and ends soon.
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(control))
+        keep_forever(control)
         with contextlib.suppress(DeviceError, RuntimeError):
             self._monitor.read()  # raises when the link is lost: then nothing more is asked of ur_rtde
             control.disconnect()
@@ -408,36 +391,3 @@ class URDriver:
             if time.monotonic() > deadline:
                 raise DeviceError(f"{self._config.host}: waited {timeout_s:.1f} s for the {what}, in vain.", fix)
             time.sleep(0.004)
-
-
-def _rtde_control() -> Any:
-    """Return ur_rtde's control class; raises DeviceError naming the extra."""
-    try:
-        from rtde_control import RTDEControlInterface
-    except ImportError as error:
-        raise DeviceError(
-            f"arm 'ur': expected the package ur-rtde, found: {error}.", 'pip install "cascade-wam[ur]"'
-        ) from error
-    return RTDEControlInterface
-
-
-@contextlib.contextmanager
-def _vendor_errors(host: str) -> Iterator[None]:
-    """Let what ur_rtde raises leave as DeviceError: it means that its connection broke."""
-    try:
-        yield
-    except (RuntimeError, ValueError) as error:
-        raise DeviceError(f"{host}: ur_rtde reports: {error}.", "Connect again.") from error
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Send standard error nowhere meanwhile, C++ streams included; this process is the arm's own."""
-    saved, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    try:
-        os.dup2(nowhere, 2)
-        yield
-    finally:
-        os.dup2(saved, 2)
-        os.close(saved)
-        os.close(nowhere)
