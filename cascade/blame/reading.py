@@ -96,6 +96,9 @@ def _first_opinion(found: Readings, stage: StageConfig, plan: VideoPlan, scene: 
         found.missing[stage.name] = error.problem
         return
     with closing(built):
+        if built.needs.latent_space is not None and plan.latents is None:
+            found.missing[stage.name] = "it reads the planner's latents, which no camera gives and no run folder keeps"
+            return
         if not isinstance(built, PlanReader):
             _targets_only(found, built, plan, scene, film)
             return

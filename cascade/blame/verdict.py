@@ -32,6 +32,9 @@ class Stage(StrEnum):
 # stage is asked before those whose figures it can spoil.
 ORDER = (Stage.CALIBRATION, Stage.GRIPPER, Stage.TRACKING, Stage.EXTRACTION)
 
+# Without a figure for each of these, a failure is not the plan's by exclusion. A gripper may have had nothing to do.
+NEEDED = (Stage.CALIBRATION, Stage.TRACKING, Stage.EXTRACTION)
+
 WORDS: Mapping[Stage, str] = {
     Stage.CALIBRATION: "The camera does not stand where its calibration says",
     Stage.GRIPPER: "The gripper does not do what it is told",
@@ -170,7 +173,16 @@ def decide(facts: Mapping[str, Any], checks: Sequence[Check], limits: Limits) ->
         return Stage.UNKNOWN, "Nothing could be measured in this run, so no stage is named.", ()
     if facts.get("failure_stage") == "timeout":
         return Stage.TIMEOUT, f"{WORDS[Stage.TIMEOUT]}; nothing else is out of the ordinary.", ()
+    unseen = [stage for stage in ORDER if stage in NEEDED and not _seen(stage, checks)]
+    if unseen:
+        left = " or ".join(stage.value for stage in (Stage.PLAN, *unseen))
+        said = f"What could be measured is in order. At fault is {left}; the evidence says why it cannot be told which."
+        return Stage.UNKNOWN, said, ()
     return Stage.PLAN, f"{WORDS[Stage.PLAN]}, and the task was not done.", ()
+
+
+def _seen(stage: Stage, checks: Sequence[Check]) -> bool:
+    return any(c.stage is stage and c.value is not None and c.limit is not None for c in checks)
 
 
 def _without_fault(facts: Mapping[str, Any], outcome: str) -> tuple[Stage, str] | None:
@@ -214,5 +226,5 @@ def quantity(value: float, unit: str) -> str:
     if unit == "of 1":
         return f"{value:.0%}"
     if unit == "m":
-        return f"{value * 1000:.3g} mm"
+        return "under 0.01 mm" if 0 < value < 1e-5 else f"{value * 1000:.3g} mm"
     return f"{value:.3g} {unit}".strip()

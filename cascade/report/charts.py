@@ -17,9 +17,11 @@ Floats = NDArray[np.float64]
 AXES = "xyz"
 VIEWS = (("From above", 0, 1), ("From the front", 0, 2), ("From the side", 1, 2))
 PANEL = (372.0, 314.0)
-CURVE = (560.0, 230.0)
+CURVE = (560.0, 242.0)
 LEFT, RIGHT, TOP, BOTTOM = 46.0, 12.0, 12.0, 34.0
 TITLE = 14.0  # room above the plot for the title of the upright axis, clear of its topmost number
+MARK = 12.0  # room below that title for the words of marks, which would cross the curves inside
+LANE = 36.0  # a line for the name and a bar below it
 NEAR_M = 0.08  # a wall of the workspace this near to the picture's edge is brought into it
 
 
@@ -128,7 +130,7 @@ def curves(
         marks: control steps to mark with a thin line and a word.
     """
     width, height = CURVE
-    x0, x1, y0, y1 = LEFT, width - RIGHT, TOP + TITLE, height - BOTTOM
+    x0, x1, y0, y1 = LEFT, width - RIGHT, TOP + TITLE + MARK, height - BOTTOM
     steps = np.concatenate([np.zeros(1), *(line.points[:, 0] for line in lines)])
     last = max(float(np.nanmax(steps)), 1.0)
     h = Scale(x0, (x1 - x0) / last)
@@ -139,7 +141,7 @@ def curves(
     for step, word in marks:
         at = h(step)
         parts.append(f'<line class="mark" x1="{at:.1f}" x2="{at:.1f}" y1="{y0}" y2="{y1}"/>')
-        parts.append(f'<text class="mark" x="{at + 3:.1f}" y="{y0 + 11:.0f}">{escape(word)}</text>')
+        parts.append(f'<text class="mark" x="{at:.1f}" y="{y0 - 4:.0f}">{escape(word)}</text>')
     parts += [_path(line, h(line.points[:, 0]), v(line.points[:, 1])) for line in lines]
     parts.append(f'<line class="cursor-line" x1="{x0}" x2="{x0}" y1="{y0}" y2="{y1}"/>')
     parts.append(f'<text class="axis" x="{x1:.0f}" y="{height - 4:.0f}" text-anchor="end">control step</text>')
@@ -150,18 +152,20 @@ def curves(
 
 def lanes(rows: Sequence[tuple[str, Sequence[tuple[int, int]]]], *, last: float, title: str) -> str:
     """Return one lane per name with its stretches [first, end) of control steps as bars."""
-    width, height = CURVE[0], 26.0 * len(rows) + BOTTOM + 4
+    width, height = CURVE[0], LANE * len(rows) + BOTTOM + 6
     x0, x1 = LEFT, width - RIGHT
     h = Scale(x0, (x1 - x0) / max(last, 1.0))
     y1 = height - BOTTOM
     parts = [f'<rect class="plot" x="{x0}" y="2" width="{x1 - x0:.1f}" height="{y1 - 2:.1f}"/>']
     parts += _grid_x(h, ticks(0, max(last, 1.0), 6), 2, y1)
     for number, (name, stretches) in enumerate(rows):
-        top = 5 + 26.0 * number
+        top = 4 + LANE * number
         for a, b in stretches:
             wide = max(float(h(b)) - float(h(a)), 1.5)
-            parts.append(f'<rect class="lane lane-{number}" x="{h(a):.1f}" y="{top}" width="{wide:.1f}" height="20"/>')
-        parts.append(f'<text class="lane" x="{x0 + 6:.0f}" y="{top + 15}">{escape(name)}</text>')
+            parts.append(
+                f'<rect class="lane lane-{number}" x="{h(a):.1f}" y="{top + 17}" width="{wide:.1f}" height="15"/>'
+            )
+        parts.append(f'<text class="lane" x="{x0 + 6:.0f}" y="{top + 12}">{escape(name)}</text>')
     parts.append(f'<line class="cursor-line" x1="{x0}" x2="{x0}" y1="2" y2="{y1}"/>')
     parts.append(f'<text class="axis" x="{x1:.0f}" y="{height - 4:.0f}" text-anchor="end">control step</text>')
     return _svg(width, height, "".join(parts), title, f'curve data-map="{h.origin:.4f} {h.factor:.6f}"')

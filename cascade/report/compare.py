@@ -20,6 +20,7 @@ from cascade.report.story import Story, tell
 
 NAMES = ("A", "B")
 FACTS = ("instruction", "task", "seed", "recipe", "planner", "extractor", "reader", "rig")
+SAID = ("recipe.name", "recipe.summary")  # with the recipe, among the facts
 MOST_LINES = 80
 
 
@@ -115,7 +116,7 @@ def _gates(run: RunRecord) -> str:
 
 def _table(rows: Iterable[tuple[str, list[str]]]) -> str:
     body = "".join(
-        f"<tr{'' if values[0] == values[1] else ' class=differs'}><td>{escape(name)}</td>"
+        f"<tr><td>{escape(name)}</td>"
         + "".join(f"<td>{escape(value)}</td>" for value in values)
         + f"<td>{'' if values[0] == values[1] else '≠'}</td></tr>"
         for name, values in rows
@@ -139,7 +140,8 @@ def _paths(stories: list[Story]) -> str:
 def _differences(stories: list[Story]) -> str:
     """What the two runs were made with, where it differs."""
     known = [_flat(story.run) for story in stories]
-    keys = [key for key in dict.fromkeys([*known[0], *known[1]]) if known[0].get(key) != known[1].get(key)]
+    every = [key for key in dict.fromkeys([*known[0], *known[1]]) if key not in SAID]
+    keys = [key for key in every if known[0].get(key) != known[1].get(key)]
     if not keys:
         return '<p class="quiet">Nothing: facts, configuration, versions and weights are the same.</p>'
     rows = [(key, [each.get(key, "–") for each in known]) for key in keys[:MOST_LINES]]

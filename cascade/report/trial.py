@@ -19,8 +19,9 @@ def sentence(trial: Trial | None) -> str:
         return ""
     also = [str(stage) for stage in trial.get("suspects") or []]
     more = f" Also above a limit: {escape(', '.join(also))}." if also else ""
+    stage = "not known" if trial["stage"] == "unknown" else str(trial["stage"])
     return (
-        f'<p class="because" id="blame">At fault: <b>{escape(str(trial["stage"]))}</b>. '
+        f'<p class="because" id="blame">At fault: <b>{escape(stage)}</b>. '
         f'{escape(str(trial.get("verdict") or ""))}{more} <a href="#h-trial">The evidence</a></p>'
     )
 
@@ -34,8 +35,11 @@ def evidence(trial: Trial | None, command: str) -> str:
         "<tr><th>Stage</th><th>What was measured</th><th class='n'>Value</th><th class='n'>Clean runs</th>"
         "<th>Verdict</th></tr>"
     )
+    told = {str(check.get("why")) for check in trial.get("checks") or [] if isinstance(check, Mapping)}
     lacking = "".join(
-        f"<li>{escape(str(what))}: {escape(str(why))}</li>" for what, why in (trial.get("missing") or {}).items()
+        f"<li>{escape(str(what))}: {escape(str(why))}</li>"
+        for what, why in (trial.get("missing") or {}).items()
+        if str(why) not in told
     )
     missing = f'<p class="quiet small">Not looked at:</p><ul class="quiet small">{lacking}</ul>' if lacking else ""
     said = escape(str(trial.get("verdict") or ""))

@@ -53,6 +53,17 @@ def test_nothing_measured_names_nobody() -> None:
     assert decide(FAILED, [check(Stage.TRACKING, None)], shipped_limits())[0] is Stage.UNKNOWN
 
 
+@pytest.mark.parametrize("unseen", [Stage.CALIBRATION, Stage.TRACKING, Stage.EXTRACTION])
+def test_a_plan_is_not_blamed_by_exclusion_where_another_stage_could_not_be_looked_at(unseen: Stage) -> None:
+    every = (Stage.EXTRACTION, Stage.TRACKING, Stage.CALIBRATION)
+    checks = [check(stage, None if stage is unseen else 0.5) for stage in every]
+    # A figure without a limit weighs nothing.
+    stage, sentence, suspects = decide(FAILED, [*checks, check(unseen, 0.5, None)], shipped_limits())
+    assert stage is Stage.UNKNOWN
+    assert f"plan or {unseen.value}" in sentence
+    assert suspects == ()
+
+
 def test_a_success_still_tells_what_was_above_its_limit() -> None:
     facts = {"status": "done", "outcome": "success"}
     assert decide(facts, [check(Stage.EXTRACTION, 2.0)], shipped_limits())[2] == (Stage.EXTRACTION,)

@@ -16,7 +16,8 @@ VIEWS = ("/imagined", "/executed", "/base", "/gripper", "/distance", "/age", "/v
 
 def rrd(*arguments: str) -> str:
     """What `rerun rrd` says of a file; fails where it does."""
-    done = subprocess.run([sys.executable, "-m", "rerun", "rrd", *arguments], capture_output=True, text=True, timeout=60)
+    command = [sys.executable, "-m", "rerun", "rrd", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     return done.stdout + done.stderr
 
