@@ -152,6 +152,7 @@ def test_how_sure_the_calibrated_gate_is_sets_speed_and_length_of_what_the_arm_d
     assert max(sure.way_m[: len(unsure.way_m)]) > 0.7 * speed_m
 
 
+@pytest.mark.slow
 def test_plans_that_overlap_take_over_earlier_from_one_that_the_gate_was_less_sure_of(
     calibrations: tuple[Path, Path, Steps],
 ) -> None:
