@@ -92,6 +92,8 @@ def _carried(ended: Ended, attempt: Attempt) -> tuple[Failure, str]:
         )
     if attempt.goal_error_m > NEAR_M:
         return _astray(ended, attempt, "ends", attempt.goal_error_m, attempt.told_goal_error_m)
+    if attempt.contact_error_m > NEAR_M:  # held elsewhere, a tool is elsewhere when the hand is where it should be
+        return _astray(ended, attempt, "takes hold", attempt.contact_error_m, attempt.told_contact_error_m)
     if attempt.cut:
         return Failure.TIMEOUT, f"The object was on {attempt.share:.0%} of its way when the episode ended."
     return Failure.OTHER, "The object was carried to where the expert carries it, which was not enough."

@@ -38,6 +38,7 @@ ASTRAY = replace(MISSED, contact_error_m=NEAR_M + 0.05)
         (CARRIED, replace(GOOD, carried=False, contact_error_m=0.1), Failure.PLAN),
         (CARRIED, replace(GOOD, lost=True), Failure.SLIPPED),
         (CARRIED, replace(GOOD, goal_error_m=0.1), Failure.PLAN),
+        (CARRIED, replace(GOOD, contact_error_m=0.1), Failure.PLAN),
         (CARRIED, replace(GOOD, cut=True), Failure.TIMEOUT),
         (CARRIED, GOOD, Failure.OTHER),
         (PUSHED, GOOD, Failure.SLIPPED),
