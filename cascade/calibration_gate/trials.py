@@ -75,7 +75,7 @@ class Bench:
 
     def __init__(self, rig: RigConfig, recipe: RecipeConfig, instructions: dict[str, str]) -> None:
         # Every plan is to be followed to its end: the gate must not judge what it is fitted on.
-        free = recipe.gate.model_copy(update={"first_frame": False, "motion": False})
+        free = recipe.gate.model_copy(update={"first_frame": False, "motion": False, "calibration": None})
         once = recipe.execution.model_copy(update={"replans": 0})
         self._recipe = recipe.model_copy(update={"gate": free, "execution": once})
         built: Rig = build_plugin("rig", rig.plugin, {**rig.options, "arm_process": False})
