@@ -107,7 +107,7 @@ def test_a_size_other_than_square_keeps_the_geometry(make_rig: Callable[..., Sim
 @pytest.mark.parametrize("renderer", ["ray", pytest.param("egl", marks=pytest.mark.gl)])
 def test_renderers_agree(make_rig: Callable[..., SimRig], renderer: str) -> None:
     if renderer == "egl" and (problem := probe("egl")) is not None:
-        pytest.skip(f"no EGL here: {problem}")
+        pytest.skip(f"no EGL here ({problem}); on Debian: apt-get install libegl1 libgl1-mesa-dri")
     views = ("corner", "gripperPOV")
     images = []
     for name in ("raster", renderer):
