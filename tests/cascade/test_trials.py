@@ -6,13 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from cascade.calibration_gate.demonstrations import demonstrate
 from cascade.calibration_gate.fitting import calibrate, cues_of_trials, reading_of_trial
 from cascade.calibration_gate.session import Session, bench_of, limits_of, session_value, train_gate
 from cascade.calibration_gate.trials import Trial, read_rows, run_trials, trials
+from cascade.cli.app import app
 from cascade.config import load_recipe, load_rig
-from cascade.contracts.errors import ConfigError, DataError, IncompatibleError
+from cascade.contracts.errors import ConfigError, DataError, IncompatibleError, WeightsError
 from cascade.goal import GoalModel
 from cascade.metrics.cues import Cues, cues_of
 from cascade.suites import find_suite
@@ -146,3 +148,12 @@ def test_demonstrations_are_kept_and_gone_on_with(tmp_path: Path) -> None:
     assert path.stat().st_mtime_ns == before
     assert shown(range(1, 4)) == 3
     assert len(counted) == 7
+
+
+def test_value_weights_that_are_not_there_are_said_to_be_missing_before_anything_is_run(tmp_path: Path) -> None:
+    nowhere = str(tmp_path / "nowhere")
+    said = CliRunner().invoke(app, ["train", "gate", "metaworld-11", "-o", str(tmp_path / "gate"), "--value", nowhere])
+    assert isinstance(said.exception, WeightsError)
+    assert "expected a learned value, found none" in said.exception.problem
+    assert not (tmp_path / "gate" / "trials.jsonl").exists()
+    assert not (tmp_path / "gate" / "demonstrations.npz").exists()
