@@ -31,7 +31,7 @@ from rich.progress import track
 
 from cascade.blame import Check, Stage, blame
 from cascade.blame.limits import Limits, load_limits
-from cascade.blame.verdict import decide
+from cascade.blame.verdict import decide, without_single_frames
 from cascade.compose import compose
 from cascade.config import RecipeConfig, RigConfig, resolved, to_yaml
 from cascade.contracts import CascadeError, Observation, VideoPlan
@@ -268,7 +268,7 @@ def judged(row: dict[str, Any], limits: Limits) -> dict[str, Any]:
         )
         for check in row["checks"]
     ]
-    stage, _, suspects = decide(row["facts"], checks, limits)
+    stage, _, suspects = decide(row["facts"], without_single_frames(checks), limits)
     return row | {"named": stage.value, "suspects": [suspect.value for suspect in suspects]}
 
 
@@ -288,7 +288,7 @@ def table(rows: list[dict[str, Any]]) -> str:
     clean = [row for row in failed if row["case"] in cleans and row["truth"] != Stage.UNKNOWN.value]
     unclear = sum(row["case"] in cleans and row["truth"] == Stage.UNKNOWN.value for row in failed)
     names = [s.value for s in (Stage.PLAN, Stage.EXTRACTION, Stage.CALIBRATION, Stage.TRACKING, Stage.GRIPPER)]
-    names += sorted({row["named"] for row in failed} - set(names))
+    names += sorted({row["named"] for row in (*faulty, *clean)} - set(names))
     lines = [
         f"| injected | {' | '.join(names)} | right | succeeded all the same |",
         "|---|" + "--:|" * (len(names) + 2),

@@ -23,7 +23,7 @@ from cascade.blame.reading import Film, Readings, film_of, frame_error_m, read_a
 from cascade.blame.rebuild import Rebuilt, rebuild
 from cascade.blame.reprojection import Reprojection, reproject
 from cascade.blame.tracking import delay_s, gripper_share
-from cascade.blame.verdict import SCHEMA_VERSION, Blame, Check, Stage, decide, weighed
+from cascade.blame.verdict import SCHEMA_VERSION, Blame, Check, Stage, decide, weighed, without_single_frames
 from cascade.config import RunConfig, load_run
 from cascade.contracts import CascadeError, DataError
 from cascade.contracts.keyframes import keyframe_indices
@@ -92,6 +92,7 @@ def investigate(record: RunRecord, number: int | None, limits: Limits, *, second
         checks += _extraction(record, chosen, readings, film, limits)
         checks += _opinions(record, chosen, readings)
     checks += _imagination(record, chosen, readings)
+    checks = without_single_frames(checks)
     stage, sentence, suspects = decide(record.facts, checks, limits)
     paths = {} if readings is None else {name: _rounded(path) for name, path in readings.paths.items()}
     spread_m = None if readings is None else readings.spread_m

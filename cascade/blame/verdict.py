@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
@@ -109,6 +109,15 @@ def weighed(key: str, name: str, value: float | None, limits: Limits, why: str =
     stage, unit = MEASURES[key]
     limit = float(getattr(limits, key))
     return Check(stage=stage, key=key, name=name, value=value, limit=limit, unit=unit, why=why, detail=detail)
+
+
+def without_single_frames(checks: Sequence[Check]) -> list[Check]:
+    """Return the checks, with that of the plan's first frame only told where a whole film was read.
+
+    One frame in which the hand is outside the picture, or hidden, is misread by centimetres and harms nobody.
+    """
+    filmed = any(check.key == "extraction_m" and check.value is not None for check in checks)
+    return [replace(check, limit=None) if filmed and check.key == "start_m" else check for check in checks]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

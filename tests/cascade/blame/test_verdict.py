@@ -3,7 +3,7 @@
 import pytest
 
 from cascade.blame.limits import load_limits, shipped_limits
-from cascade.blame.verdict import Check, Stage, decide, quantity
+from cascade.blame.verdict import Check, Stage, decide, quantity, weighed, without_single_frames
 from cascade.contracts import ConfigError
 
 FAILED = {"status": "done", "outcome": "failed", "failure_stage": "motion"}
@@ -62,6 +62,16 @@ def test_a_plan_is_not_blamed_by_exclusion_where_another_stage_could_not_be_look
     assert stage is Stage.UNKNOWN
     assert f"plan or {unseen.value}" in sentence
     assert suspects == ()
+
+
+@pytest.mark.parametrize(("film_m", "named"), [(0.001, Stage.PLAN), (None, Stage.EXTRACTION)])
+def test_one_misread_frame_weighs_only_where_no_film_was_read(film_m: float | None, named: Stage) -> None:
+    limits = shipped_limits()
+    checks = [check(Stage.CALIBRATION, 0.5), check(Stage.TRACKING, 0.5)]
+    checks += [weighed("extraction_m", "film", film_m, limits), weighed("start_m", "first frame", 0.4, limits)]
+    kept = without_single_frames(checks)
+    assert kept[-1].value == 0.4
+    assert decide(FAILED, kept, limits)[0] is named
 
 
 def test_a_success_still_tells_what_was_above_its_limit() -> None:
