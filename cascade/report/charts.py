@@ -130,7 +130,7 @@ def curves(
         marks: control steps to mark with a thin line and a word.
     """
     width, height = CURVE
-    x0, x1, y0, y1 = LEFT, width - RIGHT, TOP + TITLE + MARK, height - BOTTOM
+    x0, x1, y0, y1 = LEFT, width - RIGHT, TOP + TITLE + (MARK if marks else 0), height - BOTTOM
     steps = np.concatenate([np.zeros(1), *(line.points[:, 0] for line in lines)])
     last = max(float(np.nanmax(steps)), 1.0)
     h = Scale(x0, (x1 - x0) / last)

@@ -89,7 +89,7 @@ def _contact(track: Trajectory) -> str:
     words = "; ".join(f"{name}: {sum(b - a for a, b in spans)} steps" for name, spans in lanes)
     return (
         '<div><h3>Contact</h3><p class="quiet small">Told to go on, but standing still: on something, or at the end of '
-        f"its way. {words}.</p>{drawn}</div>"
+        f"its way. {words[:1].upper()}{words[1:]}.</p>{drawn}</div>"
     )
 
 
