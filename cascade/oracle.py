@@ -12,12 +12,14 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from cascade.config import load_rig
-from cascade.contracts.errors import DataError
+from cascade.contracts.errors import DataError, IncompatibleError
 from cascade.contracts.interfaces import Demonstrator, DemoStep, Needs, Rig
 from cascade.contracts.keyframes import keyframe_indices
 from cascade.contracts.plugin import PluginConfig, PluginSpec
 from cascade.contracts.records import CameraImage, EeReadout, ImageTransform, Observation, VideoPlan
 from cascade.plugins import build_plugin
+
+SAME_START_M = 0.05  # a hand farther from where the expert began is in another layout
 
 
 class OracleConfig(PluginConfig):
@@ -43,6 +45,7 @@ class OraclePlanner:
         self._steps: list[DemoStep] = []
         self._episode = ("", 0)
         self._success = False
+        self._fresh = False  # no plan yet in this episode: the hand is still where it begins
 
     @property
     def needs(self) -> Needs:
@@ -61,6 +64,7 @@ class OraclePlanner:
         self._steps = [step for step in steps if step.observation is not None]
         self._success = any(step.success for step in steps)
         self._episode = (task, seed)
+        self._fresh = True
 
     def plan(
         self,
@@ -75,6 +79,7 @@ class OraclePlanner:
 
         Raises:
             DataError: no episode has begun, or the expert did not move.
+            IncompatibleError: the hand begins elsewhere than on the expert's rig, so the layouts differ.
         """
         if len(self._steps) < 2:
             raise DataError(
@@ -82,6 +87,13 @@ class OraclePlanner:
                 "Name the task with --task, or use another planner.",
             )
         position, opening = _proprioception(self._steps)
+        away_m = float(np.linalg.norm(observation.arm.position_m - position[0]))
+        if self._fresh and away_m > SAME_START_M:
+            raise IncompatibleError(
+                f"oracle: expected the hand where the expert has it, found it {100 * away_m:.0f} cm off: another layout.",
+                "Set up the expert's rig like this one, such as --set 'planner.options.rig_options={starts: avdc}'.",
+            )
+        self._fresh = False
         chosen = keyframe_indices(position, opening, self._config.frames)
         frames = _frames([self._steps[index] for index in chosen], self._config)
         # The plan is about the camera that looks now, which may have more pixels than the expert's.

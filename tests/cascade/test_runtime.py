@@ -362,6 +362,17 @@ def test_the_oracle_wants_an_episode_first(rig):
         OraclePlanner(OracleConfig()).plan(rig.observe(), "x", seed=0)
 
 
+def test_an_oracle_whose_rig_begins_elsewhere_says_so():
+    config = load_rig("sim", ['options.starts="avdc"'])
+    planner = OraclePlanner(OracleConfig())
+    with build_plugin("rig", config.plugin, config.options) as far:
+        far.reset(task="door-open", seed=100)
+        planner.begin(task="door-open", seed=100)
+        with pytest.raises(IncompatibleError, match="another layout"):
+            planner.plan(far.observe(), "open the door", seed=100)
+    planner.close()
+
+
 def test_an_instruction_that_names_no_scene_asks_for_the_task(tmp_path):
     run, _ = compose(
         instruction="sing a song", task=None, seed=0, rig="sim", recipe="unipi", planner="oracle", overrides=ORACLE
