@@ -90,7 +90,7 @@ class OraclePlanner:
         away_m = float(np.linalg.norm(observation.arm.position_m - position[0]))
         if self._fresh and away_m > SAME_START_M:
             raise IncompatibleError(
-                f"oracle: expected the hand where the expert has it, found it {100 * away_m:.0f} cm off: another layout.",
+                f"oracle: expected the expert's hand, found it {100 * away_m:.0f} cm off: another layout.",
                 "Set up the expert's rig like this one, such as --set 'planner.options.rig_options={starts: avdc}'.",
             )
         self._fresh = False
