@@ -119,7 +119,7 @@ def test_two_runs_at_once_do_not_disturb_each_other(tmp_path):
     assert documents[0]["steps"] == documents[1]["steps"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_a_signal_while_the_arm_moves_stops_it_and_the_run_is_written(tmp_path, number):
     # Time to press the keys: the fingers close for a simulated hour, every step is filmed, in a large picture.
     slow = [*ORACLE, "--set", "extractor.options.dwell_s=3600", "--set", "execution.video_every=1"]

@@ -278,6 +278,7 @@ class WideSource:
 
 
 @needs_encoder
+@pytest.mark.slow
 def test_several_cameras_are_learnt_from_the_weights_of_one(trained, tmp_path, wide_factory, observe_episode):
     chosen = options(
         minutes={"autoencoder": 0, "sketch": 5, "regression": 5, "flow": 0, "readout": 5},

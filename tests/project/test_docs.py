@@ -88,6 +88,7 @@ def test_the_readme_names_every_packaged_recipe() -> None:
     assert set(re.findall(r"^\| `([a-z0-9-]+)` \|", (ROOT / "README.md").read_text(), re.MULTILINE)) >= names
 
 
+@pytest.mark.slow
 def test_the_python_in_the_readme_runs(tmp_path: Path) -> None:
     (code,) = blocks(ROOT / "README.md", "python")
 

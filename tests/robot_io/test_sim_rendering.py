@@ -104,7 +104,9 @@ def test_a_size_other_than_square_keeps_the_geometry(make_rig: Callable[..., Sim
     assert np.linalg.norm(seen - project(image, rig.world.data.geom("objGeom").xpos)) < 1.0
 
 
-@pytest.mark.parametrize("renderer", ["ray", pytest.param("egl", marks=pytest.mark.gl)])
+@pytest.mark.parametrize(
+    "renderer", [pytest.param("ray", marks=pytest.mark.slow), pytest.param("egl", marks=pytest.mark.gl)]
+)
 def test_renderers_agree(make_rig: Callable[..., SimRig], renderer: str) -> None:
     if renderer == "egl" and (problem := probe("egl")) is not None:
         pytest.skip(f"no EGL here ({problem}); on Debian: apt-get install libegl1 libgl1-mesa-dri")

@@ -140,7 +140,7 @@ def test_a_recording_killed_in_the_middle_is_readable_recoverable_and_continues(
     assert (json.loads(output)["recorded"], json.loads(output)["episodes"]) == (4 - kept, 4)
 
 
-@pytest.mark.parametrize("jobs", [1, 2])
+@pytest.mark.parametrize("jobs", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_ctrl_c_leaves_a_merged_set(tmp_path, jobs):
     root = tmp_path / "set"
     process = start("--tasks", "door-open", "--episodes", 200, "--jobs", jobs, *SMALL, "-o", root)

@@ -48,6 +48,7 @@ def milliseconds(found, **setting) -> float:
     return row["plan_ms"] + row["read_ms"]
 
 
+@pytest.mark.slow
 def test_fewer_steps_and_frames_are_taken_as_far_as_measured_times_demand(composed):
     run = composed("wan21-i2v", steps=16, num_frames=9)
     kept, ample = within(run, GENEROUS_MS)

@@ -98,7 +98,9 @@ def test_plain_diffusers_loads_a_full_fine_tune(train, tiny_model, tmp_path):
     assert all(torch.equal(a, b) for a, b in zip(base.vae.parameters(), tuned.vae.parameters(), strict=True))
 
 
-@pytest.mark.parametrize("more", [{}, {"lora_dropout": 0.2, "schedule": "cosine"}])
+@pytest.mark.parametrize(
+    "more", [pytest.param({}, marks=pytest.mark.slow), {"lora_dropout": 0.2, "schedule": "cosine"}]
+)
 def test_a_resumed_run_goes_on_as_if_nothing_had_happened(more, train, tmp_path):
     common = {"batch": 2, "checkpoint_every": 4, **more}
     train("wan21-i2v", tmp_path / "whole", steps=8, **common)
@@ -132,6 +134,7 @@ def test_accumulated_clips_count_as_a_batch(train, tmp_path):
     np.testing.assert_allclose(losses(tmp_path / "one"), losses(tmp_path / "four"), rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_samples_are_written_and_do_not_change_the_course(train, tmp_path):
     train("wan21-i2v", tmp_path / "shown", steps=4, sample_every=2, sample_steps=2)
     train("wan21-i2v", tmp_path / "unseen", steps=4)
