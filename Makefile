@@ -23,8 +23,9 @@ DEMO_SEED := 1
 # Builds without isolation, so that a second installation needs no index when nothing is missing.
 BUILD := "hatchling>=1.25" editables
 
-# More workers than cores: many tests wait for devices that move in real time.
-PYTEST_ARGS := -n 3 -q -m "not slow and not gpu and not hardware and not soak"
+# More workers than cores: many tests wait for devices that move in real time. Stealing work keeps the tests of a file
+# together, so that what they share is made once.
+PYTEST_ARGS := -n 3 --dist worksteal -q -m "not slow and not gpu and not hardware and not soak"
 
 # Threads inside a worker only get into each other's way on two cores, and one is quick enough for the demo.
 export OMP_NUM_THREADS ?= 1

@@ -149,6 +149,7 @@ def test_a_signal_while_the_arm_moves_stops_it_and_the_run_is_written(tmp_path, 
     assert (last["kind"], last["outcome"]) == ("outcome", "interrupted")
 
 
+@pytest.mark.slow
 def test_an_evaluation_of_the_control_prints_one_json_document(tmp_path):
     tasks = ["--tasks", "handle-press", "--episodes", "1", "--control", "wrong-layout"]
     done = cascade("eval", "metaworld-11", *tasks, *ORACLE, "-o", "out", "--json", cwd=tmp_path)

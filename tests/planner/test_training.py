@@ -203,6 +203,7 @@ def test_a_folder_with_a_run_is_not_overwritten(trained, source_factory):
 
 
 @needs_encoder
+@pytest.mark.slow
 def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path, source_factory, monkeypatch):
     from planner.training.plan_stage import PlanStage
 

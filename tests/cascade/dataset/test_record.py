@@ -90,6 +90,7 @@ def test_success_is_latched_and_ends_where_the_episode_says(expert):
     np.testing.assert_allclose(np.diff(stamps), 0.05, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_same_seeds_give_the_same_digest_however_they_are_recorded(expert, tmp_path):
     _, summary = expert
     tasks = ("--tasks", "door-open,button-press", "--seed", 1000)
@@ -188,6 +189,7 @@ def test_mistakes_are_explained(tmp_path, monkeypatch, arguments, message):
     assert "Traceback" not in errors
 
 
+@pytest.mark.slow
 def test_a_suite_brings_its_conditions_along_and_options_come_after(tmp_path):
     own = ("--tasks", "metaworld-11-avdc", "--kind", "play", "--seed", 3, *SMALL, "-o", tmp_path)
     code, _, errors = record(*own, "--episodes", 1)

@@ -128,6 +128,7 @@ def test_a_resumed_run_goes_on_as_if_nothing_had_happened(more, train, tmp_path)
     assert all(np.array_equal(values, kept[1][name]) for name, values in kept[0].items())
 
 
+@pytest.mark.slow
 def test_accumulated_clips_count_as_a_batch(train, tmp_path):
     train("wan21-i2v", tmp_path / "one", batch=4, micro_batch=4, steps=5)
     train("wan21-i2v", tmp_path / "four", batch=4, micro_batch=1, steps=5)
@@ -148,6 +149,7 @@ def test_mixed_precision_learns_too(train, tmp_path):
     assert scores["measured_after"] < scores["measured_before"]
 
 
+@pytest.mark.slow
 def test_gradient_checkpointing_changes_memory_not_losses(train, tmp_path):
     train("wan21-i2v", tmp_path / "plain", steps=3)
     train("wan21-i2v", tmp_path / "saving", steps=3, gradient_checkpointing=True)
