@@ -73,6 +73,7 @@ def test_our_planner_loads_what_was_trained(name, train, tiny_model, tmp_path):
     assert list(component.peft_config) == ["lora0"]
 
 
+@pytest.mark.slow
 def test_plain_diffusers_loads_the_lora_and_its_video_differs(train, tiny_model, tmp_path):
     train("wan21-i2v", tmp_path, alpha=8.0)
     base = load(tiny_model("wan21-i2v"))
@@ -144,6 +145,7 @@ def test_samples_are_written_and_do_not_change_the_course(train, tmp_path):
     assert losses(tmp_path / "shown") == losses(tmp_path / "unseen")
 
 
+@pytest.mark.slow
 def test_mixed_precision_learns_too(train, tmp_path):
     scores = train("wan21-i2v", tmp_path, mixed_precision="bf16", steps=6)
     assert scores["measured_after"] < scores["measured_before"]

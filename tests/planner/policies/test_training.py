@@ -19,6 +19,7 @@ KINDS = sorted(folder.name for folder in SHIPPED.iterdir())
 
 
 @needs_encoder
+@pytest.mark.slow
 def test_policies_are_trained_on_the_same_data_resumed_and_plan(
     tmp_path, source_factory, episode_factory, observe_episode
 ):
