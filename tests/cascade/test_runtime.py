@@ -341,19 +341,23 @@ def test_an_extractor_of_latents_refuses_a_plan_without_them(rig):
 
 def test_a_stop_request_from_another_thread_ends_the_episode_with_the_arm_holding(rig):
     stop = StopRequest()
-    events = Events()
+    other = threading.Thread(target=stop.set)
+
+    class StopsInMotion(Events):
+        """Lets the other thread ask for the stop once the arm moves."""
+
+        def step(self, number, *_):
+            if number == 1:
+                other.start()
+
+    events = StopsInMotion()
     stages = Stages(STILL_ALLOWED, Still(), Endless(offset=(0, 0, 0.001)))
-    timer = threading.Timer(0.5, stop.set)
-    timer.start()
     result = run_episode(rig, stages, instruction="x", task="door-open", seed=0, recorder=events, stop=stop)
-    timer.join()
-    if result.outcome != "interrupted":  # the episode was over sooner
-        assert result.steps == rig.monitor.horizon
-    else:
-        assert result.exit_code == 130
-        rig.clock.tick()  # a stop counts from the next control period on
-        # A stop that came before the first target finds an arm that stands, armed or not.
-        assert rig.arm.read().mode == "hold" or (result.steps == 0 and rig.arm.read().mode == "armed")
+    other.join()
+    assert result.outcome == "interrupted"
+    assert result.exit_code == 130
+    rig.clock.tick()  # a stop counts from the next control period on
+    assert rig.arm.read().mode == "hold"
     assert events.rows[-1]["kind"] == "outcome"
 
 
