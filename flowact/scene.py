@@ -139,11 +139,8 @@ def support_height(image: CameraImage, without: Bools, near_m: Floats) -> float:
     Raises:
         DataError: the image has no depth there.
     """
-    depth = depth_of(image)
-    height, width = depth.shape
-    v, u = np.mgrid[:height, :width] + 0.5
-    points = backproject(image.K, base_pose(image), np.stack([u, v], axis=-1), np.where(depth > 0, depth, np.nan))
-    level = np.full(depth.shape, False)
+    points = image.points_m()
+    level = np.full(points.shape[:2], False)
     with np.errstate(invalid="ignore"):
         slope = np.maximum(
             np.abs(points[1:-1, 2:, 2] - points[1:-1, :-2, 2]), np.abs(points[2:, 1:-1, 2] - points[:-2, 1:-1, 2])

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from cascade.contracts import CameraImage
-from flowact.rigid import Bools, Floats, backproject
-from flowact.scene import base_pose, depth_of
+from flowact.rigid import Bools, Floats
 
 
 class Surroundings:
@@ -18,9 +17,7 @@ class Surroundings:
     """
 
     def __init__(self, image: CameraImage, without: Bools) -> None:
-        depth = depth_of(image)
-        v, u = np.mgrid[: depth.shape[0], : depth.shape[1]] + 0.5
-        points = backproject(image.K, base_pose(image), np.stack([u, v], axis=-1), np.where(depth > 0, depth, np.nan))
+        points = image.points_m()
         keep = np.isfinite(points).all(axis=-1) & ~without
         self.points_m: Floats = points[keep]
 
