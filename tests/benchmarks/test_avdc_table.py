@@ -1,10 +1,11 @@
 import gzip
-import importlib.util
+import importlib
 import json
 import subprocess
 import sys
 from itertools import product
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -23,12 +24,14 @@ SUITE = find_suite("metaworld-11-avdc")
 
 @pytest.fixture(scope="module")
 def script():
-    spec = importlib.util.spec_from_file_location("avdc_table", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["avdc_table"] = module
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules["avdc_table"]
+    """What the script and its module of rows define."""
+    sys.path.insert(0, str(SCRIPT.parent))
+    names = ("avdc_rows", "avdc_table")
+    modules = [importlib.import_module(name) for name in names]
+    sys.path.remove(str(SCRIPT.parent))
+    yield SimpleNamespace(**{key: value for module in modules for key, value in vars(module).items()})
+    for name in names:
+        del sys.modules[name]
 
 
 def row(task="hammer", seed=0, camera="corner", success=True, control=None, digest="aaaa", **more):
