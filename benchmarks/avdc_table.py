@@ -118,6 +118,7 @@ def cost_table(columns: Sequence[Column]) -> str:
 
     lines = [
         across("plans per episode, mean", lambda c: _mean(c, "plans")),
+        across("success without a second plan", lambda c: rate(r | {"success": _at_once(r)} for r in c.rows)),
         across("control steps per episode, mean", lambda c: _mean(c, "steps")),
         times("plan", "plan"),
         times("decoding", "decode"),
@@ -131,6 +132,10 @@ def cost_table(columns: Sequence[Column]) -> str:
         across("gate: what was wrong", lambda c: _counted(v["check"] for r in c.rows for v in r.get("violations", []))),
     ]
     return table(["", *(c.title for c in columns)], lines)
+
+
+def _at_once(row: Row) -> bool:
+    return bool(row["success"]) and row.get("plans") == 1
 
 
 def _known(column: Column, key: str) -> list[float]:
