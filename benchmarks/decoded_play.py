@@ -18,7 +18,9 @@ import torch
 
 from cascade.dataset.reader import open_datasets
 from idm.frames import LabelledFrames, load_play
+from idm.precision import has_bf16
 from planner.networks.autoencoder import FrameAutoencoder
+from planner.storage import load_network
 
 NEAR_M, NEAR_OPENING = 0.06, 0.35  # frames whose hands are farther apart are not mixed: no label would be true
 
@@ -34,8 +36,7 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, required=True)
     args = parser.parse_args()
     play, _ = load_play(open_datasets(args.data), args.camera, 128)
-    coder = FrameAutoencoder.from_pretrained(str(args.autoencoder), torch_dtype=torch.float32, low_cpu_mem_usage=False)
-    coder = coder.eval().to(memory_format=torch.channels_last)
+    coder = load_network(FrameAutoencoder, args.autoencoder, torch.float32).eval().to(memory_format=torch.channels_last)
     rng = np.random.default_rng(args.seed)
     chosen = np.sort(rng.choice(len(play), min(args.frames, len(play)), replace=False))
     frames = np.empty((len(chosen), *play.frames.shape[1:]), np.uint8)
@@ -58,7 +59,7 @@ def redrawn(
     near &= np.abs(play.opening[other] - play.opening[rows]) < NEAR_OPENING
     share = np.where(near & (rng.random(len(rows)) < 0.4), rng.uniform(0, 0.5, len(rows)), 0).astype(np.float32)
     noise = np.where(rng.random(len(rows)) < 0.4, rng.uniform(0, 0.5, len(rows)), 0).astype(np.float32)
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast("cpu", torch.bfloat16, enabled=has_bf16("cpu")):
         latents, mixed = (coder.encode(images(play.frames[i])).float() for i in (rows, other))
         weight = torch.from_numpy(share)[:, None, None, None]
         latents = latents + weight * (mixed - latents)

@@ -33,11 +33,13 @@ from cascade.contracts.interfaces import (
     Needs,
     Planner,
     PlanReader,
+    PlanWatcher,
     Pressed,
     Rig,
     ScheduledArm,
     Scorer,
     Trainer,
+    Watched,
 )
 from cascade.contracts.plugin import PluginConfig, PluginSpec
 from cascade.contracts.records import (
@@ -102,6 +104,7 @@ __all__ = [
     "OperatorStop",
     "PlanLatents",
     "PlanReader",
+    "PlanWatcher",
     "Planner",
     "PluginConfig",
     "PluginError",
@@ -117,5 +120,6 @@ __all__ = [
     "Verdict",
     "VideoPlan",
     "Violation",
+    "Watched",
     "WeightsError",
 ]
