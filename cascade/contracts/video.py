@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -70,7 +72,7 @@ def read_video(source: Path | io.BytesIO, *, start: int = 0, count: int | None =
             stream = container.streams.video[0]
             stream.codec_context.thread_count = 1
             rate = float(stream.average_rate or 0) or 10.0
-            for index, frame in enumerate(container.decode(stream)):
+            for index, frame in _frames_from(container, stream, start):
                 if index < start:
                     continue
                 if count is not None and len(frames) >= count:
@@ -83,6 +85,20 @@ def read_video(source: Path | io.BytesIO, *, start: int = 0, count: int | None =
     if not frames:
         raise DataError(f"{name}: expected at least one video frame, found none.")
     return np.stack(frames), rate
+
+
+def _frames_from(container: Any, stream: Any, start: int) -> Iterator[tuple[int, Any]]:
+    """Yield (index, frame) from the last key frame at or before a frame: a long file is not decoded from its start."""
+    step = 1 / (stream.average_rate * stream.time_base) if stream.average_rate else 0
+    begins = stream.start_time or 0
+    if start > 0 and step:
+        container.seek(begins + round(start * step), stream=stream, backward=True)
+    index: int | None = None if start > 0 and step else 0
+    for frame in container.decode(stream):
+        if index is None:
+            index = round((frame.pts - begins) / step) if frame.pts is not None else 0
+        yield index, frame
+        index += 1
 
 
 class VideoWriter:

@@ -38,6 +38,10 @@ class LazyFrames(Mapping[str, NDArray[np.uint8]]):
     def __iter__(self) -> Iterator[str]:
         return iter(self._cameras)
 
+    def __contains__(self, camera: object) -> bool:
+        """Whether there is such a camera; nothing is decoded, as Mapping's own would."""
+        return camera in self._cameras
+
     def __len__(self) -> int:
         return len(self._cameras)
 

@@ -187,6 +187,16 @@ def test_video_survives_the_codec(tmp_path: Path, exact: bool) -> None:
     np.testing.assert_array_equal(part, back[3:5])
 
 
+@pytest.mark.parametrize("keyframe_every", [1, 4, 12])
+def test_a_part_of_a_video_is_the_same_wherever_decoding_begins(tmp_path: Path, keyframe_every: int) -> None:
+    frames = np.random.default_rng(1).integers(0, 255, (30, 16, 16, 3), dtype=np.uint8).repeat(2, 1).repeat(2, 2)
+    write_mp4(tmp_path / "v.mp4", frames, 20, keyframe_every=keyframe_every)
+    whole, _ = read_video(tmp_path / "v.mp4")
+    for start in range(30):
+        part, _ = read_video(tmp_path / "v.mp4", start=start, count=3)
+        np.testing.assert_array_equal(part, whole[start : start + 3])
+
+
 def test_video_in_memory_and_broken_video() -> None:
     buffer = io.BytesIO()
     write_mp4(buffer, np.zeros((3, 16, 16, 3), np.uint8), 10)
