@@ -10,7 +10,7 @@ from idm.options import TrainerConfig
 CARD = """# Inverse dynamics, {camera}
 
 Reads the end-effector position (base frame, metres) and the observed gripper opening (0 closed .. 1 open) from single
-{size} x {size} frames of {fixed}, and the motion between two frames. {parameters:,} parameters, bfloat16.
+{size} x {size} frames of {fixed}, and the motion between two frames. {parameters:,} parameters, {stored}.
 
 ## Training
 
@@ -58,6 +58,7 @@ def model_card(facts: Mapping[str, Any], config: TrainerConfig) -> str:
         "fixed": f"{len(names)} fixed cameras" if several else "one fixed camera",
         "once": "Each camera at one place" if several else "One camera at one place",
         "size": config.image_size_px,
+        "stored": "8 bits per weight" if config.compact else "bfloat16",
     }
     return CARD.format(table=_table(facts), options=options, **shape, **facts)
 

@@ -72,6 +72,7 @@ class TrainerConfig(PluginConfig):
     device: str = Field("cpu", description="torch device.")
     bf16: bool | None = Field(None, description="bfloat16 convolutions; where the processor has them when not given.")
     checkpoint_s: float = Field(120.0, gt=0, description="Time between checkpoints.")
+    compact: bool = Field(False, description="Store 8 bits per weight, half of bfloat16; scores are of those.")
     seed: int = Field(0, description="Seed of the split, the weights and the batches.")
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from cascade.contracts import DataError, EpisodeSource, WeightsError
+from cascade.contracts.compact import packed, unpacked
 from idm.augmentation import spoil
 from idm.calibration import calibrate, read_frames
 from idm.card import model_card
@@ -197,7 +198,7 @@ class InverseDynamicsTrainer:
         digest: str,
     ) -> Mapping[str, Any]:
         net = state.net
-        net.load_state_dict(state.average)
+        net.load_state_dict(unpacked(packed(state.average)) if self._config.compact else state.average)
         net.eval()
         bf16 = has_bf16(self._config.device)
         recorded = ExtraFrames(
@@ -224,7 +225,7 @@ class InverseDynamicsTrainer:
             "data_digest": digest,
             "start": "scratch" if self._config.init is None else f"weights {weights_digest(self._config.init)}",
         }
-        save_network(net, output, model_card(facts, self._config))
+        save_network(net, output, model_card(facts, self._config), compact=self._config.compact)
         (output / "scores.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
         return facts
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cascade.contracts import ActionSpace, IncompatibleError, SpaceKind, WeightsError
+from cascade.contracts.compact import COMPACT_FILE, packed, unpacked
 
 if TYPE_CHECKING:
     from idm.latent_network import LatentInverseDynamicsNet
@@ -70,21 +71,27 @@ def _load(folder: Path, kind: Any) -> Any:
         WeightsError: missing, corrupt, or of another format.
         IncompatibleError: the network's actions are not end-effector poses in the base frame.
     """
-    for name in (CONFIG_FILE, TENSOR_FILE):
-        if not (folder / name).is_file():
+    tensors = tensor_file(folder)
+    for path in (folder / CONFIG_FILE, tensors):
+        if not path.is_file():
             raise WeightsError(
-                f"{folder}: expected inverse-dynamics weights, found no {name}.",
+                f"{folder}: expected inverse-dynamics weights, found no {path.name}.",
                 "Train some (cascade train idm) or correct the option 'weights'.",
             )
     _check_sums(folder)
     _check_config(folder / CONFIG_FILE)
     import torch
     from safetensors import SafetensorError
+    from safetensors.torch import load_file
 
     try:
-        net = kind.from_pretrained(
-            str(folder), torch_dtype=torch.float32, low_cpu_mem_usage=False, local_files_only=True
-        )
+        if tensors.name == COMPACT_FILE:
+            net = kind.from_config(kind.load_config(str(folder)))
+            net.load_state_dict(unpacked(load_file(str(tensors))))
+        else:
+            net = kind.from_pretrained(
+                str(folder), torch_dtype=torch.float32, low_cpu_mem_usage=False, local_files_only=True
+            )
     except (OSError, ValueError, RuntimeError, TypeError, KeyError, SafetensorError) as error:
         raise WeightsError(f"{folder}: expected readable weights, found broken ones ({error}).") from error
     if not all(bool(torch.isfinite(p).all()) for p in net.parameters()):
@@ -94,13 +101,29 @@ def _load(folder: Path, kind: Any) -> Any:
     return net.eval()
 
 
-def save_network(net: InverseDynamicsNet | LatentInverseDynamicsNet, folder: Path, card: str) -> None:
-    """Write bfloat16 weights, configuration, card and checksums."""
+def tensor_file(folder: Path) -> Path:
+    """Return the file of a folder's tensors: 8-bit ones where they are there, else bfloat16."""
+    compact = folder / COMPACT_FILE
+    return compact if compact.is_file() else folder / TENSOR_FILE
+
+
+def save_network(
+    net: InverseDynamicsNet | LatentInverseDynamicsNet, folder: Path, card: str, *, compact: bool = False
+) -> None:
+    """Write weights in bfloat16, or in 8 bits, with configuration, card and checksums."""
     import copy
 
     import torch
+    from safetensors.torch import save_file
 
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / COMPACT_FILE).unlink(missing_ok=True)
+    if compact:
+        net.save_config(str(folder))
+        save_file(packed(net.state_dict()), str(folder / COMPACT_FILE))
+        (folder / TENSOR_FILE).unlink(missing_ok=True)
+        write_card(folder, card)
+        return
     small = copy.deepcopy(net).cpu()
     for parameter in small.parameters():
         parameter.data = parameter.data.to(torch.bfloat16).contiguous()
@@ -111,13 +134,13 @@ def save_network(net: InverseDynamicsNet | LatentInverseDynamicsNet, folder: Pat
 def write_card(folder: Path, card: str) -> None:
     """Write the model card beside the weights, and the checksums of everything."""
     (folder / CARD_FILE).write_text(card, encoding="utf-8")
-    names = (CONFIG_FILE, TENSOR_FILE, CARD_FILE)
+    names = (CONFIG_FILE, tensor_file(folder).name, CARD_FILE)
     (folder / SUMS_FILE).write_text("".join(f"{_sha256(folder / n)}  {n}\n" for n in names), encoding="utf-8")
 
 
 def weights_digest(folder: Path) -> str:
     """First 12 hex digits of the tensor file's SHA-256."""
-    return _sha256(folder / TENSOR_FILE)[:12]
+    return _sha256(tensor_file(folder))[:12]
 
 
 def _sha256(path: Path) -> str:
@@ -130,7 +153,7 @@ def _check_sums(folder: Path) -> None:
         return
     for line in path.read_text(encoding="utf-8").splitlines():
         expected, _, name = line.partition("  ")
-        if name in (CONFIG_FILE, TENSOR_FILE) and _sha256(folder / name) != expected:
+        if name in (CONFIG_FILE, TENSOR_FILE, COMPACT_FILE) and _sha256(folder / name) != expected:
             raise WeightsError(
                 f"{folder / name}: expected SHA-256 {expected[:12]}…, found {_sha256(folder / name)[:12]}….",
                 "The file is damaged or was changed by hand; restore it.",

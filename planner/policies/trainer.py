@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from cascade.contracts import EpisodeSource
+from cascade.contracts.compact import packed, unpacked
 from cascade.contracts.errors import ConfigError
 from planner.policies.card import policy_card
 from planner.policies.material import ENCODE_BATCH, Material
@@ -23,7 +24,6 @@ from planner.policies.network import PolicyNetwork, PolicyOutput
 from planner.policies.options import Kind, PolicyTrainerConfig
 from planner.policies.samples import FRAME_S, STEP_S, load_films
 from planner.policies.weights import PolicySettings, save_policy
-from planner.storage import packed, unpacked
 from planner.training.checkpoint import generator_state, load_checkpoint, restore_generator, save_checkpoint
 from planner.training.loop import Stage, StageRunner
 from planner.training.monitor import TrainingMonitor

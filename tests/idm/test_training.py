@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from cascade.contracts import DataError, WeightsError
 from idm.frames import load_extra, load_play, load_views, sample_pairs, split_by_episode
 from idm.plugins import TRAINER
 from idm.training import CHECKPOINT
+from idm.weights import load_network, save_network
 
 
 def train(play: Any, folder: Path, *, resume: bool = False, **options: Any) -> dict[str, Any]:
@@ -36,6 +38,30 @@ def test_weights_card_and_sums_are_written(trained: Path) -> None:
     }
     assert (trained / "diffusion_pytorch_model.safetensors").stat().st_size < 2.2e6
     assert "held-out" in (trained / "MODEL_CARD.md").read_text()
+
+
+def test_compact_weights_are_half_as_large_and_read_nearly_the_same(trained: Path, play: Any, tmp_path: Path) -> None:
+    save_network(load_network(trained), tmp_path / "compact", "# card", compact=True)
+
+    net, small = load_network(trained), load_network(tmp_path / "compact")
+    frames = torch.from_numpy(np.array(play[0].frames["corner"][:4])).permute(0, 3, 1, 2).float() / 255
+    with torch.inference_mode():
+        far_m = (net.pose(net.encode(frames)).position_m - small.pose(small.encode(frames)).position_m).norm(dim=1)
+    sizes = [next(folder.glob("*.safetensors")).stat().st_size for folder in (trained, tmp_path / "compact")]
+
+    assert sizes[1] < 0.6 * sizes[0]
+    assert float(far_m.max()) < 0.01
+    (tmp_path / "compact" / "diffusion_pytorch_model.int8.safetensors").write_bytes(b"broken")
+    with pytest.raises(WeightsError, match="SHA-256"):
+        load_network(tmp_path / "compact")
+
+
+def test_a_compact_training_scores_what_it_stores(play: Any, tmp_path: Path) -> None:
+    train(play, tmp_path, compact=True)
+
+    assert "8 bits" in (tmp_path / "MODEL_CARD.md").read_text()
+    assert not (tmp_path / "diffusion_pytorch_model.safetensors").exists()
+    load_network(tmp_path)
 
 
 def test_a_resumed_run_goes_on_where_it_stopped(play: Any, tmp_path: Path) -> None:

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cascade.contracts import WeightsError
+from cascade.contracts.compact import packed, unpacked
 from planner.embedded import EmbeddedPlanner
-from planner.storage import packed, unpacked
 from planner.weights import load_weights, save_weights
 
 
