@@ -24,6 +24,8 @@ HIDDEN_REACH_M = 0.10  # the same where the place of the closing is hidden, so t
 NEAR_M, FAR_M = 0.06, 0.20  # within NEAR_M of the closing, level, the shift counts fully; beyond FAR_M not at all
 LONG_M, LONG_RATIO = 0.06, 1.8  # a thing is a bar when it is this long, and this many times as long as wide
 BAR_END_M = 0.01  # a bar is held no nearer to its end
+LIFTS_M = 0.03  # a hand that has closed around a thing rises by this with it
+DRAGS_M = 0.10  # or goes on level by this
 GRIP_M = 0.03  # half the length of a bar that is looked at around the closing, and the farthest it is moved along it
 SEEN_M = 0.03  # as much table is looked for around a place to say that nothing is there
 STANDS_OUT_M = 0.008  # above what it stands on
@@ -62,9 +64,12 @@ def anchored(
     if opening[0] < CLOSED_AT_START:
         return moved, anchors  # it holds something already
     points = image.points_m()
-    closing, _ = frames_of_change(position_m, opening, rules)
+    closing, releasing = frames_of_change(position_m, opening, rules)
     for frame in sorted(closing):
         place = position_m[frame]
+        until = min((f for f in releasing if f > frame), default=len(position_m) - 1)
+        if not takes_along(position_m[frame : until + 1]):
+            continue  # imagined fingers close a little where a press ends
         if place[2] > _table_m(points, place) + TALL_M:
             continue  # an empty hand may close in the air, to push with
         mask = image.mask(segment) if source == "segment" else standing_out(points, place)
@@ -76,6 +81,12 @@ def anchored(
         moved = moved + weight[:, None] * shift
         anchors.append(Anchor(frame, shift))
     return moved, anchors
+
+
+def takes_along(way_m: Floats) -> bool:
+    """Return whether the way (T, 3) from a closing of the gripper to its opening, or the end, takes a thing along."""
+    off = way_m - way_m[0]
+    return bool(off[:, 2].max() >= LIFTS_M or np.linalg.norm(off[:, :2], axis=1).max() >= DRAGS_M)
 
 
 def standing_out(points_m: Floats, place_m: Floats) -> Bools:

@@ -107,6 +107,42 @@ def test_a_hand_that_closes_in_the_air_to_push_is_left_alone() -> None:
     assert not anchored(path, opening, image, RULES, "depth", "object")[1]
 
 
+@pytest.mark.parametrize("task", ["basketball", "shelf-place"])
+@given(rise=st.floats(0.0, 0.025), on=st.floats(0.0, 0.09), frames=st.integers(0, 4))
+@settings(max_examples=10, deadline=None)
+def test_fingers_that_close_where_a_press_ends_are_not_moved_onto_what_stands_beside(
+    task: str, rise: float, on: float, frames: int
+) -> None:
+    images, thing = views(task, SEEDS[0])
+    path, opening = path_to(np.array([thing[0] + 0.04, thing[1], 0.02]))
+    after = path[10] + np.linspace(0.0, 1.0, frames + 1)[1:, None] * [0.0, on, rise]
+    path, opening = np.vstack([path[:11], after]), opening[: 11 + frames]
+    moved, anchors = anchored(path, opening, images["corner"], RULES, "depth", "object")
+
+    assert not anchors
+    np.testing.assert_array_equal(moved, path)
+
+
+@pytest.mark.parametrize("way", [[0.0, 0.0, 0.04], [0.0, 0.12, 0.0]], ids=["lifted", "dragged"])
+def test_what_is_lifted_or_dragged_on_is_closed_around(way: list[float]) -> None:
+    images, thing = views("basketball", SEEDS[0])
+    path, opening = path_to(np.array([thing[0] + 0.04, thing[1], 0.02]))
+    after = path[10] + np.linspace(0.0, 1.0, 4)[1:, None] * way
+    moved, anchors = anchored(np.vstack([path[:11], after]), opening[:14], images["corner"], RULES, "depth", "object")
+
+    assert len(anchors) == 1
+    assert np.linalg.norm(closing_place(moved)[:2] - thing[:2]) < 0.012
+
+
+def test_a_thing_let_go_where_it_was_taken_is_not_taken_along() -> None:
+    images, thing = views("basketball", SEEDS[0])
+    path, opening = path_to(np.array([thing[0] + 0.04, thing[1], 0.02]))
+    path[11:13] = path[10]  # still there when the fingers open, and up only then
+    opening[11:] = 1.0
+
+    assert not anchored(path, opening, images["corner"], RULES, "depth", "object")[1]
+
+
 def test_nothing_moves_where_there_is_nothing_to_close_around() -> None:
     image, _ = basketball()
     path, opening = path_to(np.array([5.0, 5.0, 0.02]))
