@@ -31,7 +31,7 @@ class MotionEnd(StrEnum):
     HORIZON = "horizon"  # the episode is over
     STOPPED = "stopped"  # a person asked for a stop
     FAULT = "fault"  # the arm reports a fault or an emergency stop
-    LEFT = "left"  # a newer chunk takes over
+    LEFT = "left"  # a newer chunk takes over, or is asked for
     ASTRAY = "astray"  # the hand left its way; the arm holds
 
 
@@ -72,6 +72,7 @@ def follow(
     count: int | None = None,
     leave: Callable[[int], bool] | None = None,
     astray: Callable[[NDArray[np.float64]], bool] | None = None,
+    look: Callable[[], bool] | None = None,
     pace: float = 1.0,
 ) -> Motion:
     """Visit the targets of a chunk in order and return why it ended.
@@ -87,6 +88,7 @@ def follow(
         count: follow only the first `count` targets (receding horizon).
         leave: asked before every target but the first, with the number of those visited, whether to end here.
         astray: asked after every control period, with the hand's position (3,), whether it has left its way.
+        look: asked after every control period that ended nothing, whether to end here.
         pace: share of the speed limit to go at; below 1 the arm is sent to a nearer place on the way.
     """
     steps, spec = 0, rig.arm.spec
@@ -125,6 +127,8 @@ def follow(
                 return Motion(steps, MotionEnd.ASTRAY)
             if rig.monitor is not None and rig.monitor.steps >= rig.monitor.horizon:
                 return Motion(steps, MotionEnd.HORIZON)
+            if look is not None and look():
+                return Motion(steps, MotionEnd.LEFT)
             held = now_s - began_s >= chunk.hold_s[index] - 1e-9  # type: ignore[index]
             if held and _settled(trail, target, chunk.tolerance_m[index], stall_m, patience):  # type: ignore[index]
                 break

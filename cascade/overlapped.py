@@ -51,8 +51,9 @@ class Body(Protocol):
         *,
         count: int | None = None,
         leave: Callable[[int], bool] | None = None,
+        plan: VideoPlan | None = None,
     ) -> End | None:
-        """Follow a chunk."""
+        """Follow a chunk; with `plan` its extractor may look on."""
 
     def pace(self, index: int) -> float:
         """Share of speed and chunk length of a plan."""
@@ -91,6 +92,7 @@ class _Present:
     chunk: ActionChunk
     index: int
     number: int
+    plan: VideoPlan
     done: int = 0
     left: bool = False
 
@@ -165,7 +167,10 @@ class _Loop:
                 return taken
             present = taken
             present.left = False
-            end = self._body.pursue(present.rest, present.index, present.number, leave=self._leaver(present))
+            # A watcher that asks for another chunk, or another plan, ends this one: the next plan sees what it saw.
+            end = self._body.pursue(
+                present.rest, present.index, present.number, leave=self._leaver(present), plan=present.plan
+            )
             if end is not None:
                 return end
             if not present.left:
@@ -234,7 +239,7 @@ def _take_over(
     else:
         number, admitted = -1, refused
     if not isinstance(admitted, End):
-        return _Present(admitted, index, number)
+        return _Present(admitted, index, number, coming.imagined.plan)
     if present is None or not len(present.rest):
         return admitted
     body.note("dropped", plan=index, why=admitted.verdict)

@@ -7,7 +7,9 @@ the gate and the follower until the plan is exhausted. Nothing moves before stag
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from functools import partial
+from threading import RLock
 from time import perf_counter
 from typing import Any
 
@@ -23,7 +25,7 @@ from cascade.contracts.errors import (
     OperatorStop,
     PluginError,
 )
-from cascade.contracts.interfaces import EpisodeAware, Rig
+from cascade.contracts.interfaces import EpisodeAware, PlanWatcher, Rig, Watched
 from cascade.contracts.records import ActionChunk, ArmState, GateReport, Observation, Verdict, VideoPlan
 from cascade.events import NoRecord, Recorder, gate_values
 from cascade.follower import ControlStep, Motion, MotionEnd, follow
@@ -37,6 +39,7 @@ from cascade.pipeline import Stages, build_stages, check_compatible
 from cascade.recovery import return_chunk
 from cascade.scorers.paths import hand_path
 from cascade.tiles import first_view
+from cascade.watching import MOST_AGAIN, Watching
 
 __all__ = ["EpisodeResult", "Stages", "build_stages", "check_compatible", "run_episode"]
 
@@ -108,6 +111,8 @@ class _Episode:
         self._camera = ""  # the one the last plan looks through
         self._followed: NDArray[np.float64] | None = None  # way of the plan that is being executed
         self._failed: list[NDArray[np.float64]] = []  # ways of plans that failed in this episode
+        self._extracting = RLock()  # plans, chunks and looks may be made in different threads, by one extractor
+        self._asked: Watched | None = None  # the word for which the last chunk was left
 
     @property
     def _execution(self) -> ExecutionConfig:
@@ -128,7 +133,11 @@ class _Episode:
 
     def extract(self, imagined: Imagined, observation: Observation) -> ActionChunk:
         """Return the first targets of a plan; may run in another thread."""
-        return imagined.chunk or self._stages.extractor.extract(imagined.plan, observation)
+        return imagined.chunk or self._extract(imagined.plan, observation)
+
+    def _extract(self, plan: VideoPlan, observation: Observation) -> ActionChunk:
+        with self._extracting:
+            return self._stages.extractor.extract(plan, observation)
 
     def run(self, instruction: str | None, task: str | None, seed: int) -> EpisodeResult:
         """Run the episode; whatever happens the arm ends holding and the outcome is noted."""
@@ -254,35 +263,42 @@ class _Episode:
 
     def imagine(self, observation: Observation, instruction: str, seed: int, timed: Timer | None = None) -> Imagined:
         """Return a plan ready to run; with a `timed` of its own it may run in another thread."""
-        return imagine(
-            self._stages,
-            self._imagined_from or observation,
-            observation,
-            instruction,
-            seed=seed,
-            limits=self._rig.arm.spec.limits,
-            timed=timed or (lambda name, stage: self.timed(name, stage=stage, plan=self._plans)),
-            pixels=self._needs_pixels(),
-            failed=self._failed,
-        )
+        with self._extracting:
+            return imagine(
+                self._stages,
+                self._imagined_from or observation,
+                observation,
+                instruction,
+                seed=seed,
+                limits=self._rig.arm.spec.limits,
+                timed=timed or (lambda name, stage: self.timed(name, stage=stage, plan=self._plans)),
+                pixels=self._needs_pixels(),
+                failed=self._failed,
+            )
 
     def _execute(self, plan: VideoPlan, index: int, observation: Observation, first: ActionChunk | None = None) -> End:
         """Extract and follow chunk after chunk until the plan is exhausted; `first` has been extracted already."""
-        self._followed = None
+        self._followed, again = None, 0
         receding = self._execution.mode is Mode.RECEDING
         for number in range(MOST_CHUNKS):
             self.check_stop()
             chunk, first = first, None
             if chunk is None:
                 with self.timed("extract", stage="extract", plan=index, chunk=self._chunks):
-                    chunk = self._stages.extractor.extract(plan, observation)
+                    chunk = self._extract(plan, observation)
             if number == 0:
                 self._followed = hand_path(chunk, observation.arm.position_m)
             count = self._execution.receding_targets if receding else None
             end = self._move(chunk, index, observation.arm, first=number == 0, count=count, plan=plan)
             if end is not None:
                 return end
-            if chunk.final or receding:
+            if self._asked is not None:
+                again += 1
+                if self._asked.verdict == "replan" or again > MOST_AGAIN:
+                    return End(
+                        "failed", "motion", f"Not done: the extractor gave the plan up. {self._asked.why}".strip()
+                    )
+            elif chunk.final or receding:
                 return self.judge()
             observation = self.observe()
         raise PluginError(
@@ -304,7 +320,7 @@ class _Episode:
         number, admitted = self.admit(chunk, index, state, first=first, plan=plan)
         if isinstance(admitted, End):
             return admitted
-        return self.pursue(admitted, index, number, count=count)
+        return self.pursue(admitted, index, number, count=count, plan=plan)
 
     def admit(
         self, chunk: ActionChunk, index: int, state: ArmState, *, first: bool, plan: VideoPlan | None
@@ -330,11 +346,18 @@ class _Episode:
         *,
         count: int | None = None,
         leave: Callable[[int], bool] | None = None,
+        plan: VideoPlan | None = None,
     ) -> End | None:
-        """Follow a chunk that may run; None when it was visited to its end, or left."""
+        """Follow a chunk that may run; None when it was visited to its end, or left. With `plan` it is watched."""
         self._permission.ready()
         tube = tube_of(chunk, self._rig.arm.read().position_m, self._stages.recipe.gate)
-        motion = self._follow(chunk, index, number, count, leave, None if tube is None else tube.left)
+        watching = self._watching(plan, index, number)
+        with watching or nullcontext():
+            look = None if watching is None else lambda: watching.after_step(self._steps)
+            motion = self._follow(chunk, index, number, count, leave, None if tube is None else tube.left, look)
+            if watching is not None and motion.end is MotionEnd.DONE:
+                watching.at_end()
+        self._asked = None if watching is None else watching.asked
         note_arm_events(self._rig, self._recorder)
         self._recorder.event("motion", chunk=number, steps=motion.steps, end=motion.end.value)
         if tube is not None:
@@ -351,6 +374,14 @@ class _Episode:
         if motion.end is MotionEnd.FAULT:
             raise fault_of(self._rig) or DeviceError(f"arm {self._rig.arm.spec.name!r}: in fault, no cause given.")
         return None
+
+    def _watching(self, plan: VideoPlan | None, index: int, number: int) -> Watching | None:
+        extractor = self._stages.extractor
+        if plan is None or not isinstance(extractor, PlanWatcher):
+            return None
+        return Watching(
+            self._rig, extractor, plan, note=partial(self.note, plan=index, chunk=number), guard=self._extracting
+        )
 
     def _stopped(self, cause: BaseException) -> str:
         if not self._steps and isinstance(cause, OperatorStop) and cause.problem.startswith(REFUSED):
@@ -380,6 +411,7 @@ class _Episode:
         count: int | None,
         leave: Callable[[int], bool] | None,
         astray: Callable[[NDArray[np.float64]], bool] | None,
+        watch: Callable[[], bool] | None,
     ) -> Motion:
         def look() -> NDArray[np.uint8]:
             return self._rig.cameras[self._camera].read().rgb
@@ -403,6 +435,7 @@ class _Episode:
                     count=None if count is None else shortened(count, pace),
                     leave=leave,
                     astray=astray,
+                    look=watch,
                     pace=pace,
                 )
             finally:
