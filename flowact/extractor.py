@@ -14,7 +14,8 @@ from flowact.handled import Mode
 from flowact.overlay import track_record
 from flowact.pushing import Pushing
 from flowact.reading import PlanReading, read_plan
-from flowact.scene import ObjectView, base_pose, object_mask, robot_mask, view_object
+from flowact.rigid import Floats
+from flowact.scene import ObjectView, base_pose, object_mask, view_object
 from flowact.session import Handling, Now
 from flowact.settings import FlowConfig
 from flowact.surroundings import Surroundings
@@ -61,7 +62,7 @@ class FlowExtractor:
         image = observation.image(plan.camera)
         progress = self._plans.get(plan.plan_id)
         if progress is None:
-            progress = self._begin(plan, image)
+            progress = self._begin(plan, image, np.array(observation.arm.position_m))
             self._plans[plan.plan_id] = progress
             while len(self._plans) > REMEMBERED:
                 self._plans.popitem(last=False)
@@ -89,11 +90,10 @@ class FlowExtractor:
             },
         )
 
-    def _begin(self, plan: VideoPlan, image: CameraImage) -> _Progress:
-        reading = read_plan(plan, image, self.config)
-        robot = robot_mask(image)
-        around = Surroundings(image, robot)
-        others = Surroundings(image, robot | reading.mask)
+    def _begin(self, plan: VideoPlan, image: CameraImage, hand_m: Floats) -> _Progress:
+        reading = read_plan(plan, image, hand_m, self.config)
+        around = Surroundings(image, reading.robot)
+        others = Surroundings(image, reading.robot | reading.mask)
         tracks = track_record(reading, plan.transform.intrinsics(image.K), base_pose(image))
         if reading.handled.mode is Mode.GRASP:
             return _Progress(reading, Grasping(reading, around), tracks)

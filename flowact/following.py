@@ -37,11 +37,9 @@ def follow_object(
     return Tracks(points_m=points[valid], uv=uv, weight=weight)
 
 
-def follow_hand(plan: VideoPlan, image: CameraImage, settings: TrackSettings, field: FlowField) -> Floats | None:
-    """Return (T, 2) where the gripper is seen in the plan's frames, or None when its segment is not known."""
-    if "gripper" not in image.segment_names or image.segmentation is None:
-        return None
-    mask = to_plan(np.asarray(image.mask("gripper"), dtype=bool), plan.transform)
+def follow_hand(plan: VideoPlan, gripper: Bools, settings: TrackSettings, field: FlowField) -> Floats | None:
+    """Return (T, 2) where the gripper under a (H, W) camera mask is seen in the plan, or None when it does not show."""
+    mask = to_plan(gripper, plan.transform)
     if int(mask.sum()) < 6:
         return None
     uv, weight = follow_flow(field, choose_points(mask, settings.points), settings)

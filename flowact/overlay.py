@@ -31,7 +31,7 @@ def overlay(plan: VideoPlan, observation: Observation, config: FlowConfig | None
     """
     config = config or FlowConfig()
     image = observation.image(plan.camera)
-    reading = read_plan(plan, image, config)
+    reading = read_plan(plan, image, np.asarray(observation.arm.position_m), config)
     return draw(plan.frames, reading, plan.transform.intrinsics(image.K), base_pose(image))
 
 

@@ -12,14 +12,15 @@ from flowact.following import follow_hand, follow_object
 from flowact.growth import depth_by_growth
 from flowact.handled import Handled, Mode, handled_by_gripper, handled_by_motion
 from flowact.joint_fitting import fit_models
-from flowact.motion_mask import motion_mask
+from flowact.motion_mask import changed_ever, motion_mask
 from flowact.motions import carry, joint_of
-from flowact.rigid import Bools, project
+from flowact.rigid import Bools, Floats, project
+from flowact.robot import gripper_of, robot_of
 from flowact.scene import (
     ObjectView,
     base_pose,
+    depth_of,
     object_mask,
-    robot_mask,
     support_height,
     to_camera_mask,
     to_plan,
@@ -38,7 +39,7 @@ class PlanReading:
         motion: how the object moves.
         tracks: the points that were followed, plan pixels.
         view: the object's surface as seen when the plan was made.
-        mask: (H, W) the object's camera pixels then.
+        mask: (H, W) the object's camera pixels then; robot: (H, W) the robot's.
         support_m: height of what the object stands on.
     """
 
@@ -47,42 +48,50 @@ class PlanReading:
     tracks: Tracks
     view: ObjectView
     mask: Bools
+    robot: Bools
     support_m: float
 
 
-def find_object(plan: VideoPlan, image: CameraImage, config: FlowConfig) -> Bools:
+def find_robot(plan: VideoPlan, image: CameraImage, hand_m: Floats, config: FlowConfig) -> Bools:
+    """Return the (H, W) camera mask of the robot, by its segment only where the object's may be used too."""
+    moved = to_camera_mask(changed_ever(plan.frames), plan.transform, *image.rgb.shape[:2])
+    return robot_of(image, hand_m, by_segment=config.mask == "segment", moved=moved)
+
+
+def find_object(
+    plan: VideoPlan, image: CameraImage, config: FlowConfig, robot: Bools, hand_m: Floats, hand_px: Floats | None
+) -> Bools:
     """Return the (H, W) camera mask of the object the plan moves; raises DataError when it cannot be found."""
     if config.mask == "segment":
         return object_mask(image, config.segment)
-    found = motion_mask(plan.frames, to_plan(robot_mask(image), plan.transform))
-    return to_camera_mask(found, plan.transform, *image.rgb.shape[:2])
+    support = support_height(image, robot, hand_m)
+    return motion_mask(plan.frames, image, plan.transform, robot, support, hand_m, hand_px)
 
 
-def read_plan(plan: VideoPlan, image: CameraImage, config: FlowConfig) -> PlanReading:
-    """Read a plan through the RGB-D image it was made from.
+def read_plan(plan: VideoPlan, image: CameraImage, hand_m: Floats, config: FlowConfig) -> PlanReading:
+    """Read a plan through the RGB-D image it was made from, the hand being at (3,).
 
     Raises:
         DataError: 'flow lost: ...' when the object could not be found or followed, or has no depth.
     """
     settings = TrackSettings(points=config.points, working_px=config.working_px)
-    mask = find_object(plan, image, config)
-    view = view_object(image, mask)
+    depth_of(image)
     K, T = plan.transform.intrinsics(image.K), base_pose(image)
     field = dense_flow(plan.frames, settings.working_px)
+    robot = find_robot(plan, image, hand_m, config)
+    hand_px = follow_hand(plan, gripper_of(image, hand_m, by_segment=config.mask == "segment"), settings, field)
+    mask = find_object(plan, image, config, robot, hand_m, hand_px)
+    view = view_object(image, mask)
     tracks = follow_object(plan, image, mask, settings, field)
     models = fit_models(tracks, K, T)
     free = next(m for m in models if m.kind is JointKind.FREE)
     readout = plan.readout if config.hand_hint != "none" else None
-    hand_px = None
     if readout is not None:
         handled = handled_by_gripper(readout, view.centre_m)
     else:
-        hand_px = follow_hand(plan, image, settings, field)
         carried = carry(free, tracks, K, T, None)
         seen, _ = project(K, T, tracks.points_m.mean(axis=0) + carried.shift_m)
         handled = handled_by_motion(carried.shift_m, seen, hand_px)
-    if hand_px is None:
-        hand_px = follow_hand(plan, image, settings, field)
     if handled.mode is Mode.GRASP:
         hand = readout.position_m if readout is not None and config.hand_hint == "depth" else None
         depth = None
@@ -100,5 +109,6 @@ def read_plan(plan: VideoPlan, image: CameraImage, config: FlowConfig) -> PlanRe
         tracks=tracks,
         view=view,
         mask=mask,
-        support_m=support_height(image, mask | robot_mask(image), view.surface_m),
+        robot=robot,
+        support_m=support_height(image, mask | robot, view.surface_m),
     )

@@ -15,7 +15,7 @@ from cascade.config import (
     to_yaml,
 )
 from cascade.contracts import ConfigError, PluginError
-from cascade.plugins import plugin_options
+from cascade.plugins import build_plugin, plugin_options
 
 NAMES = {"instruction": "open the door", "task": "door-open", "seed": 3, "rig": "sim", "recipe": "unipi"}
 
@@ -34,6 +34,14 @@ def test_all_recipes_of_the_package_are_valid():
 def test_the_geometric_recipe_asks_no_network_to_read_the_plan():
     assert load_recipe("avdc-geometry").reader is None
     assert load_recipe("avdc").reader is not None
+
+
+def test_the_maskless_geometric_recipe_asks_for_no_segmentation_and_no_network():
+    recipe = load_recipe("avdc-geometry-maskless")
+    extractor = build_plugin("extractor", recipe.extractor.name, recipe.extractor.options)
+    assert recipe.reader is None
+    assert recipe.extractor.options["hand_hint"] == "none"
+    assert not extractor.needs.segmentation
 
 
 def test_a_resolved_run_is_itself_a_valid_input(tmp_path):

@@ -14,7 +14,8 @@ from cascade.contracts.keyframes import keyframe_indices
 from cascade.testing import check_extractor
 from flowact.overlay import overlay
 from flowact.plugins import FLOW
-from flowact.reading import find_object
+from flowact.reading import read_plan
+from flowact.scene import robot_mask
 from robot_io.sim.plugins import EXPERT, SIM
 
 ROOT = Path(__file__).parents[2]
@@ -177,11 +178,32 @@ def test_the_extractor_keeps_the_contract(rig, plans):
     check_extractor(FLOW.build(FLOW.config()), plan, rig.observe())
 
 
-def test_without_segmentation_the_object_is_what_moves_in_the_plan(rig, plans):
-    plan = plans("shelf-place", 100)
-    rig.reset(task="shelf-place", seed=100)
-    seen = rig.observe()
-    found = find_object(plan, seen.image("corner"), FLOW.config(mask="motion"))
-    true = seen.image("corner").mask("object")
-    assert (found & true).sum() >= 0.5 * true.sum()
-    assert found.sum() <= 4 * true.sum()
+def without_segments(observation):
+    return broken(observation, segmentation=None, segment_names={})
+
+
+def test_without_segmentation_robot_and_object_are_found_by_motion_depth_and_colour(rig, plans):
+    config = FLOW.config(mask="motion", hand_hint="none")
+    for task in ("shelf-place", "button-press-topdown"):
+        plan = plans(task, 100)
+        rig.reset(task=task, seed=100)
+        seen = rig.observe()
+        blind = without_segments(seen).image("corner")
+        reading = read_plan(plan, blind, np.array(seen.arm.position_m), config)
+        image = seen.image("corner")
+        true, robot = image.mask("object"), robot_mask(image)
+        assert (reading.mask & true).sum() >= 0.4 * true.sum()
+        assert reading.mask.sum() <= 2 * true.sum()
+        assert (reading.robot & robot).sum() >= 0.75 * robot.sum()
+        assert (reading.robot & ~robot).sum() <= 0.15 * robot.sum()
+
+
+def test_a_rig_without_segmentation_is_enough(plans):
+    shipped = yaml.safe_load((ROOT / "configs" / "rigs" / "sim.yaml").read_text())
+    options = {"limits": shipped["limits"], **shipped["options"], "segmentation": False}
+    plan = plans("button-press-topdown", 100)
+    with SIM.build(SIM.config(**options)) as blind:
+        assert not blind.provides.segmentation
+        chunks = run(blind, plan, "button-press-topdown", 100, mask="motion", hand_hint="none")
+        assert chunks[0].provenance["mode"] == "push"
+        assert blind.monitor.success
