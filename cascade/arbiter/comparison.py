@@ -13,7 +13,8 @@ from cascade.contracts import Observation, VideoPlan
 
 Floats = NDArray[np.float64]
 
-SHARE = 0.5  # a point on a lever goes another way than the hand, by up to this share of it
+PUSH_SHARE = 0.5  # a point on a lever goes another way than the hand that pushes it, by up to this share of it
+GRASP_SHARE = 0.25  # what is held goes as the hand does; scale and view change a little on the way
 NEAR_M, FAR_M = 0.06, 0.20  # a correction counts fully within NEAR_M of the closing, level; beyond FAR_M not at all
 
 
@@ -122,4 +123,5 @@ def _paths(
     apart = float(np.sqrt(np.mean(((of_hand - of_object) ** 2).sum(axis=1)))) * thing.metres_per_px
     way = float(np.linalg.norm(of_hand, axis=1).max()) * thing.metres_per_px
     spread = np.sqrt(2 * (hand.std_m**2 + config.plan_std_m**2 + min(thing.std_m, 1.0) ** 2))
-    return apart, float(config.agree_sigmas * spread + SHARE * way)
+    share = GRASP_SHARE if thing.grasps else PUSH_SHARE
+    return apart, float(config.agree_sigmas * spread + share * way)

@@ -161,7 +161,7 @@ class Arbiter:
         if isinstance(by_hand, CascadeError):
             return _Case(shown, only("object", by_hand.problem), self._object, by_object)
         hand = hand_says(by_hand, readout, observation, CONFIDENT_STD_M)
-        thing = object_says(by_object, shown, observation, CONFIDENT_STD_M)
+        thing = object_says(by_object, shown, observation, self._config.object_std_m)
         decision = decide(hand, thing, compare(hand, thing, shown, observation, self._config))
         if decision.chosen == "hand":
             return _Case(shown, decision, self._hand, by_hand)

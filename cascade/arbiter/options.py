@@ -33,4 +33,11 @@ class ArbiterConfig(PluginConfig):
     contact_std_m: float = Field(
         0.006, gt=0, description="Error of a contact point that was measured in the scene [m]."
     )
-    reach_m: float = Field(0.03, ge=0, description="Half the width of the fingers: a push may touch this far off [m].")
+    object_std_m: float = Field(
+        0.015,
+        ge=0,
+        description="Error of an object's way beside what its fit leaves over: depth and joint are guessed [m].",
+    )
+    reach_m: float = Field(
+        0.06, ge=0, description="A push may touch with any part of the hand: this far from the tool centre [m]."
+    )

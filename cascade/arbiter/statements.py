@@ -100,7 +100,7 @@ def hand_says(
     return HandSays(chunk=chunk, path_m=readout.position_m, frames=True, std_m=spread, closes=at)
 
 
-def object_says(chunk: ActionChunk, plan: VideoPlan, observation: Observation, default_std_m: float) -> ObjectSays:
+def object_says(chunk: ActionChunk, plan: VideoPlan, observation: Observation, least_std_m: float) -> ObjectSays:
     """Return the first answer of the extractor that reads the object.
 
     Of its provenance `mode` ('grasp' or 'push'), `contact_m`, `tracks` and `rms_px` are used where they are there. With
@@ -114,9 +114,8 @@ def object_says(chunk: ActionChunk, plan: VideoPlan, observation: Observation, d
     contact = _contact(chunk, observation)
     near = np.median(points, axis=0) if len(points) else contact
     scale = _metres_per_px(near, plan, image)
-    std = default_std_m
-    if isinstance(told.get("rms_px"), int | float):
-        std = max(float(told["rms_px"]), LEAST_RMS_PX) * scale
+    left_px = told.get("rms_px")
+    std = float(np.hypot(least_std_m, scale * max(left_px, LEAST_RMS_PX) if isinstance(left_px, int | float) else 0.0))
     if alive is not None:
         std = std / np.sqrt(alive) if alive > 0 else np.inf
     return ObjectSays(
