@@ -89,6 +89,9 @@ class TrainerConfig(PluginConfig):
     held_out: float = Field(0.03, ge=0, lt=1, description="share of seeds never trained on")
     compact: bool = Field(False, description="write the networks with 8 bits per weight instead of 16")
     held_out_seeds: tuple[int, int] | None = Field(None, description="first and last seed also never trained on")
+    unlabelled: tuple[str, ...] = Field(
+        (), description="tasks of which only the videos and their sentences are used: no hand, no gripper, no actions"
+    )
     initial: Path | None = Field(None, description="folder of planner weights to start from")
     looks: tuple[Path, ...] = Field((), description="files of first looks, see benchmarks/first_looks.py")
     max_steps: int | None = Field(None, ge=1, description="end every stage after this many steps (for trials)")

@@ -133,7 +133,5 @@ def _hand_loss(seen_uv: Tensor, seen_opening: Tensor, uv: Tensor, opening: Tenso
     inside = known & (uv.nan_to_num(2.0).abs().amax(1) < 1)
     share = inside.float()
     where = ((seen_uv - uv.nan_to_num()).abs().sum(1) * share).sum() / share.sum().clamp(min=1)
-    wide = (F.smooth_l1_loss(seen_opening, opening, beta=0.1, reduction="none") * share).sum() / share.sum().clamp(
-        min=1
-    )
-    return where + wide
+    off = F.smooth_l1_loss(seen_opening, opening.nan_to_num(), beta=0.1, reduction="none")
+    return where + (off * share).sum() / share.sum().clamp(min=1)

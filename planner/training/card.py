@@ -14,6 +14,11 @@ def _cameras(settings: Settings) -> str:
     return f"{names}{' (all of its image, squeezed into a square)' if settings.view == 'whole' else ''}{told}"
 
 
+def _videos(made: Mapping[str, Any]) -> list[str]:
+    count, tasks = made.get("videos", 0), made.get("options", {}).get("unlabelled", [])
+    return [f"{count} of them as videos only, without any label: {', '.join(tasks)}."] if count else []
+
+
 def model_card(settings: Settings) -> str:
     """Return Markdown: what it is, what it learnt from, what it scored, what it cannot do."""
     made: Mapping[str, Any] = settings.provenance or {}
@@ -44,6 +49,7 @@ def model_card(settings: Settings) -> str:
         f"{made.get('episodes', '?')} successful demonstrations of scripted experts in Meta-World (simulation), of",
         f"{len(settings.tasks)} tasks: {', '.join(settings.tasks)}.",
         f"{made.get('held_out', '?')} more, chosen by a hash of task and seed, were only measured on.",
+        *_videos(made),
         f"Data set `{made.get('data', '?')}`.",
         "",
         "## Training and scores",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +14,7 @@ from cascade.contracts.errors import DataError
 from cascade.contracts.keyframes import keyframe_indices
 from planner.frames import View, apply_transform, plan_transform
 from planner.phrases import task_name
+from planner.training.spacing import progress_indices, video_progress
 
 MIN_FRAMES = 8
 
@@ -24,10 +25,11 @@ class Track:
 
     Attributes:
         frames: (N, S, S, 3) uint8 plan pixels. uv: (N, 2) projected hand in -1..1 of the image, NaN when unknown.
-        position_m: (N, 3). opening: (N,). task, instruction: of the episode.
-        teaches: whether plans are learnt from it (a demonstration that succeeded).
+        position_m: (N, 3). opening: (N,). Both NaN of a video. task, instruction: of the episode.
+        teaches: whether plans are learnt from it (a demonstration that succeeded, or a video).
         held_out: whether it is kept for measuring.
         camera: number of the camera among those that are learnt.
+        progress: (N,) along which frames of a video are spaced; None of a demonstration, where the hand is known.
     """
 
     frames: NDArray[np.uint8]
@@ -39,6 +41,12 @@ class Track:
     teaches: bool
     held_out: bool
     camera: int = 0
+    progress: NDArray[np.float64] | None = None
+
+    @property
+    def labelled(self) -> bool:
+        """Whether the hand is known; of a video there are only its frames and its sentence."""
+        return self.progress is None
 
 
 @dataclass(frozen=True)
@@ -71,9 +79,22 @@ def project(
 
 
 def to_track(
-    episode: Episode, camera: str, size: int, held_out: HeldOut, view: View = "square", number: int = 0
+    episode: Episode,
+    camera: str,
+    size: int,
+    held_out: HeldOut,
+    view: View = "square",
+    number: int = 0,
+    *,
+    labelled: bool = True,
 ) -> Track:
-    """Convert one episode as camera `number` saw it; raises DataError when it lacks the camera."""
+    """Convert one episode as camera `number` saw it.
+
+    With `labelled` off, its frames, its sentence, its kind, and task and seed as its name are all that is looked at.
+
+    Raises:
+        DataError: it lacks the camera.
+    """
     if camera not in episode.frames:
         raise DataError(
             f"episode {episode.task} seed {episode.seed}: expected camera {camera!r}, found {sorted(episode.frames)}.",
@@ -82,6 +103,8 @@ def to_track(
     video = episode.frames[camera]
     transform = plan_transform(video.shape[2], video.shape[1], size, view)
     frames = np.stack([apply_transform(frame, transform) for frame in video])
+    if not labelled:
+        return _video(episode, frames, held_out, number)
     position = np.asarray(episode.ee_position_m, np.float64)
     if camera in episode.K and camera in episode.T_base_cam:
         pixels = project(position, transform.intrinsics(episode.K[camera]), episode.T_base_cam[camera])
@@ -102,6 +125,22 @@ def to_track(
     )
 
 
+def _video(episode: Episode, frames: NDArray[np.uint8], held_out: HeldOut, number: int) -> Track:
+    count, task = len(frames), task_name(episode.task)
+    return Track(
+        frames=frames,
+        uv=np.full((count, 2), np.nan, np.float32),
+        position_m=np.full((count, 3), np.nan),
+        opening=np.full(count, np.nan),
+        task=task,
+        instruction=episode.instruction,
+        teaches=episode.kind == "expert" and count >= MIN_FRAMES,
+        held_out=held_out.keeps(task, episode.seed),
+        camera=number,
+        progress=video_progress(frames),
+    )
+
+
 def load_tracks(
     episodes: EpisodeSource,
     *,
@@ -109,22 +148,30 @@ def load_tracks(
     size: int,
     held_out: HeldOut,
     view: View = "square",
+    unlabelled: Collection[str] = (),
     tick: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[Track]:
     """Decode all episodes into memory (about 50 kB a frame and camera at 128 px), camera by camera of each.
 
-    An episode need not have all cameras, but one of them.
+    An episode need not have all cameras, but one of them. Of episodes of the tasks `unlabelled` only the video is read.
 
     Raises:
-        DataError: there is no successful demonstration to learn from.
+        DataError: there is no successful demonstration to learn from, or no episode of a task in `unlabelled`.
     """
     tracks = []
+    videos = {task_name(task) for task in unlabelled}
     for index in range(len(episodes)):
         episode = episodes[index]
         seen = [name for name in cameras if name in episode.frames] or list(cameras)
-        tracks += [to_track(episode, name, size, held_out, view, cameras.index(name)) for name in seen]
+        known = task_name(episode.task) not in videos
+        tracks += [to_track(episode, name, size, held_out, view, cameras.index(name), labelled=known) for name in seen]
         tick(index + 1, len(episodes))
-    if not any(track.teaches and not track.held_out for track in tracks):
+    if missing := videos - {track.task for track in tracks}:
+        raise DataError(
+            f"unlabelled: expected episodes of {', '.join(sorted(missing))}, found none.",
+            f"The sets have {', '.join(sorted({track.task for track in tracks}))}.",
+        )
+    if not any(track.teaches and track.labelled and not track.held_out for track in tracks):
         raise DataError(
             f"planner training: expected successful expert episodes, found none among {len(tracks)}.",
             "Make some with `cascade record`.",
@@ -143,11 +190,16 @@ class Window:
 def draw_window(tracks: list[Track], track: int, frames: int, start: int) -> Window:
     """Return the window of a track that begins at `start`: `frames` future frames spread along what happens."""
     chosen = tracks[track]
+    if chosen.progress is not None:
+        return Window(track, progress_indices(chosen.progress, frames, start=start))
     return Window(track, keyframe_indices(chosen.position_m, chosen.opening, frames, start=start))
 
 
 class WindowSampler:
-    """Draws training windows: most begin at the episode's start, the rest anywhere before its last moments."""
+    """Draws training windows: most begin at the episode's start, the rest anywhere before its last moments.
+
+    With `labelled` on, none are of videos.
+    """
 
     def __init__(
         self,
@@ -157,12 +209,13 @@ class WindowSampler:
         start_share: float,
         rng: np.random.Generator,
         start_frame: int = 0,
+        labelled: bool = False,
     ) -> None:
         self._tracks, self._frames, self._start_share, self._rng = tracks, frames, start_share, rng
         self._start_frame = start_frame
         by_task: dict[str, list[int]] = {}
         for index, track in enumerate(tracks):
-            if track.teaches and not track.held_out:
+            if track.teaches and not track.held_out and (track.labelled or not labelled):
                 by_task.setdefault(track.task, []).append(index)
         self._by_task = list(by_task.values())
 
@@ -180,10 +233,15 @@ class WindowSampler:
         return windows
 
 
-def held_out_windows(tracks: list[Track], frames: int, limit: int, start_frame: int = 0) -> list[Window]:
-    """Return windows from the start of held-out demonstrations (of training ones when none is held out)."""
-    kept = [i for i, t in enumerate(tracks) if t.teaches and t.held_out]
-    kept = kept or [i for i, t in enumerate(tracks) if t.teaches][:limit]
+def held_out_windows(
+    tracks: list[Track], frames: int, limit: int, start_frame: int = 0, *, labelled: bool = True
+) -> list[Window]:
+    """Return windows from the start of held-out demonstrations, or of videos with `labelled` off.
+
+    Of training ones when none is held out.
+    """
+    teaching = [i for i, t in enumerate(tracks) if t.teaches and t.labelled == labelled]
+    kept = [i for i in teaching if tracks[i].held_out] or teaching[:limit]
     step = max(1, len(kept) // limit)
     return [draw_window(tracks, index, frames, start_frame) for index in kept[::step][:limit]]
 

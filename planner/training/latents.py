@@ -36,13 +36,17 @@ class LatentCache:
 
 
 def measure_scales(context: TrainingContext, cache: LatentCache, sampler: WindowSampler) -> Scales:
-    """Return means and deviations over random training windows; one scale for all three axes of positions."""
+    """Return means and deviations over random training windows; one scale for all three axes of positions.
+
+    Windows of videos count for latents only.
+    """
     windows = sampler.draw(256)
     raw = torch.stack([cache.raw(w) for w in windows])
     residual = raw[:, 1:] - raw[:, :1]
     tracks = context.tracks
-    position = np.concatenate([tracks[w.track].position_m[w.indices] for w in windows])
-    opening = np.concatenate([tracks[w.track].opening[w.indices] for w in windows])
+    known = [w for w in windows if tracks[w.track].labelled]
+    position = np.concatenate([tracks[w.track].position_m[w.indices] for w in known])
+    opening = np.concatenate([tracks[w.track].opening[w.indices] for w in known])
     spread = float(position.std(axis=0).mean())
 
     def row(values: Tensor) -> tuple[float, ...]:

@@ -24,7 +24,8 @@ class PlanBatch:
     """Tensors of B windows, normalised: latents (B, T+1, C, h, w), path (B, T+1, 4), uv (B, T+1, 2) and the rest.
 
     `camera` (B,) and `hand` (B, 4), the measured start of the path, are what the networks are told beside the image.
-    Of looks and of windows without latents, `first` and `residual` are empty.
+    Of looks and of windows without latents, `first` and `residual` are empty. Of videos `path` and `uv` are NaN, and
+    `hand` is in the middle of all places.
     """
 
     first: Tensor
@@ -100,7 +101,7 @@ class PlanBatches:
         first, residual = self._latents(windows) if windows else (torch.zeros(0, 1, 1, 1), torch.zeros(0))
         mean = np.array([*scales.position_mean, scales.opening_mean])
         path = context.floats((seen.path - mean) / np.array([*scales.position_std, scales.opening_std]))
-        hand = path[:, 0]
+        hand = path[:, 0].nan_to_num()
         if jitter:
             image = self._jittered(image)
             first = first + 0.05 * context.normal(tuple(first.shape))

@@ -15,7 +15,7 @@ from planner.sampling import integrate, sigmas
 from planner.training.context import TrainingContext, moving, psnr_db
 from planner.training.data import Window, WindowSampler, held_out_windows
 from planner.training.plan_batches import PlanBatch, PlanBatches
-from planner.training.sketch_stage import HELD_OUT_LIMIT, medians, sketch_losses
+from planner.training.sketch_stage import HELD_OUT_LIMIT, mean_error, medians, sketch_losses
 
 MOVING_WEIGHT, HAND_WEIGHT = 3.0, 4.0
 PATH_WEIGHT = 0.5
@@ -37,7 +37,9 @@ class PlanStage:
         self.network, self._batches, self._autoencoder = network, batches, autoencoder
         self._sampler, self._flow = sampler, flow
         context = batches.context
-        self._windows = held_out_windows(context.tracks, context.frames, HELD_OUT_LIMIT, context.start_frame)
+        kept = context.tracks, context.frames, HELD_OUT_LIMIT, context.start_frame
+        self._windows = held_out_windows(*kept)
+        self._videos = held_out_windows(*kept, labelled=False)
 
     def loss(self) -> tuple[Tensor, Mapping[str, float]]:
         """Return the loss of a random batch of windows."""
@@ -50,7 +52,7 @@ class PlanStage:
         with context.autocast():
             out: PlanOutput = self.network(noisy, t, batch.first, batch.image, batch.text, batch.camera, batch.hand)
         drawn = self._drawn(out.residual, batch, t)
-        path = (out.path - batch.path[:, 1:]).abs().mean()
+        path = mean_error(out.path, batch.path[:, 1:])
         sketched, parts = self._sketched(out, batch)
         total = drawn + PATH_WEIGHT * path + sketched
         return total, {"drawn": float(drawn.detach()), "path": float(path.detach()), **parts}
@@ -94,10 +96,27 @@ class PlanStage:
         return values
 
     def _measure(self, network: Any, steps: int) -> dict[str, float]:
+        errors = self._errors(network, self._windows, steps)
+        tracks = [self._batches.context.tracks[w.track] for w in self._windows]
+        values = medians(errors["path"], [(t.camera, t.task) for t in tracks], "path") | {
+            "latent_mse": float(errors["latent"].mean()),
+            "motion_psnr_db": psnr_db(errors["pixels"], errors["mask"]),
+            "path_median_mm": float(errors["path"].median()) * 1000,
+            "path_mean_mm": float(errors["path"].mean()) * 1000,
+            "sketch_median_mm": float(errors["sketch"].median()) * 1000,
+            "opening_error": float(errors["opening"].mean()),
+        }
+        if self._videos:  # of which nothing but pixels is known
+            errors = self._errors(network, self._videos, steps)
+            values["video_latent_mse"] = float(errors["latent"].mean())
+            values["video_motion_psnr_db"] = psnr_db(errors["pixels"], errors["mask"])
+        return values
+
+    def _errors(self, network: Any, chosen: list[Window], steps: int) -> dict[str, Tensor]:
         context, scales = self._batches.context, self._batches.scales
         errors: dict[str, list[Tensor]] = {k: [] for k in ("latent", "path", "sketch", "opening", "pixels", "mask")}
-        for at in range(0, len(self._windows), 16):
-            windows = self._windows[at : at + 16]
+        for at in range(0, len(chosen), 16):
+            windows = chosen[at : at + 16]
             batch = self._batches.make(windows, plain_words=True, jitter=False)
             clean, out = sample_plans(network, batch, context, steps, torch.zeros_like(batch.residual))
             errors["latent"].append((clean - batch.residual).square().mean((1, 2, 3, 4)))
@@ -108,16 +127,7 @@ class PlanStage:
             )
             errors["opening"].append(off[..., 3] * scales.opening_std)
             self._compare_pixels(windows, batch, clean, errors)
-        joined = {k: torch.cat(v) for k, v in errors.items()}
-        tracks = [context.tracks[w.track] for w in self._windows]
-        return medians(joined["path"], [(t.camera, t.task) for t in tracks], "path") | {
-            "latent_mse": float(joined["latent"].mean()),
-            "motion_psnr_db": psnr_db(joined["pixels"], joined["mask"]),
-            "path_median_mm": float(joined["path"].median()) * 1000,
-            "path_mean_mm": float(joined["path"].mean()) * 1000,
-            "sketch_median_mm": float(joined["sketch"].median()) * 1000,
-            "opening_error": float(joined["opening"].mean()),
-        }
+        return {k: torch.cat(v) for k, v in errors.items()}
 
     def _compare_pixels(
         self, windows: list[Window], batch: PlanBatch, clean: Tensor, errors: dict[str, list[Tensor]]

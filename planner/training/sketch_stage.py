@@ -20,10 +20,19 @@ HELD_OUT_LIMIT = 132
 LOOKS_LIMIT = 800
 
 
+def mean_error(guess: Tensor, true: Tensor) -> Tensor:
+    """Return the mean absolute error where `true` is known (not NaN), as if the rest were right."""
+    known = torch.isfinite(true)
+    return torch.where(known, guess - true.nan_to_num(), 0.0).abs().mean()
+
+
 def sketch_losses(sketch: Tensor, task: Tensor, batch: PlanBatch) -> tuple[Tensor, dict[str, float]]:
-    """Return the loss of a sketched path (B, frames, 6) and of task logits, and its parts."""
-    path = (sketch[..., :4] - batch.path[:, 1:]).abs().mean()
-    aim = (sketch[..., 4:] - batch.uv[:, 1:]).abs().nan_to_num().mean()
+    """Return the loss of a sketched path (B, frames, 6) and of task logits, and its parts.
+
+    Rows of videos, whose path is unknown, have no share in the path's loss; their words mean a task all the same.
+    """
+    path = mean_error(sketch[..., :4], batch.path[:, 1:])
+    aim = mean_error(sketch[..., 4:], batch.uv[:, 1:])
     meant = F.cross_entropy(task, batch.task)
     total = SKETCH_WEIGHT * (path + 2 * aim) + TASK_WEIGHT * meant
     return total, {"sketch": float(path.detach()), "aim": float(aim.detach()), "task": float(meant.detach())}

@@ -104,6 +104,7 @@ class _Run:
             size=SIZE_PX,
             held_out=HeldOut(options.held_out, *(options.held_out_seeds or ())),
             view=options.view,
+            unlabelled=options.unlabelled,
             tick=lambda done, total: monitor.advance(done / total, f"{done}/{total}"),
         )
         self.context = TrainingContext(
@@ -121,15 +122,20 @@ class _Run:
             restore_generator(self.context.rng, state["rng"])
             self.context.generator.set_state(state["generator"])
         self.words = WordBank(((t.task, t.instruction) for t in tracks if t.teaches), options.seed)
-        self.sampler = WindowSampler(
-            tracks,
-            frames=FRAMES,
-            start_share=options.start_share,
-            rng=self.context.rng,
-            start_frame=options.start_frame,
-        )
+        self.sampler = self._sampler(labelled=False)
+        self.labelled_sampler = self._sampler(labelled=True)
         self.initial = self._initial()
         self.told = len(options.cameras) if len(options.cameras) > 1 else 0
+
+    def _sampler(self, *, labelled: bool) -> WindowSampler:
+        return WindowSampler(
+            self.context.tracks,
+            frames=FRAMES,
+            start_share=self.options.start_share,
+            rng=self.context.rng,
+            start_frame=self.options.start_frame,
+            labelled=labelled,
+        )
 
     def _initial(self) -> PlannerWeights | None:
         if self.options.initial is None:
@@ -148,13 +154,14 @@ class _Run:
         batches = self._batches(autoencoder)
         unet = self._unet()
         self._catch_up()
-        self._run("sketch", unet, SketchStage(batches, unet, self.sampler, self.words.tasks), minutes.sketch, rate)
+        sketch_stage = SketchStage(batches, unet, self.labelled_sampler, self.words.tasks)
+        self._run("sketch", unet, sketch_stage, minutes.sketch, rate)
         for name in ("regression", "flow"):
             stage = PlanStage(batches, unet, autoencoder, self.sampler, flow=name == "flow")
             share = 1.0 if name == "regression" else 0.5
             self._run(name, unet, stage, getattr(minutes, name), rate * share, exports=(autoencoder, batches.scales))
         unet.eval().requires_grad_(False)
-        readout_stage = ReadoutStage(batches, unet, self.sampler, self.told)
+        readout_stage = ReadoutStage(batches, unet, self.labelled_sampler, self.told)
         if self.initial is not None and self.initial.readout is not None:
             begin_with(readout_stage.network, self.initial.readout)
         self._run("readout", readout_stage.network, readout_stage, minutes.readout, rate * 2)
@@ -278,6 +285,7 @@ class _Run:
                 "data": self.digest,
                 "episodes": sum(t.teaches and not t.held_out for t in self.context.tracks),
                 "held_out": sum(t.teaches and t.held_out for t in self.context.tracks),
+                "videos": sum(t.teaches and not t.labelled for t in self.context.tracks),
                 "options": json.loads(self.options.model_dump_json(exclude={"initial", "looks"})),
                 "torch": torch.__version__,
                 "python": platform.python_version(),
