@@ -7,6 +7,7 @@ Nothing is known of the task: the thing is the segment of that name, or whatever
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -59,10 +60,9 @@ def anchored(
     Raises:
         DataError: the image has no depth, no place, or no such segment.
     """
-    moved = position_m.copy()
     anchors: list[Anchor] = []
     if opening[0] < CLOSED_AT_START:
-        return moved, anchors  # it holds something already
+        return position_m.copy(), anchors  # it holds something already
     points = image.points_m()
     closing, releasing = frames_of_change(position_m, opening, rules)
     for frame in sorted(closing):
@@ -70,17 +70,23 @@ def anchored(
         until = min((f for f in releasing if f > frame), default=len(position_m) - 1)
         if not takes_along(position_m[frame : until + 1]):
             continue  # imagined fingers close a little where a press ends
-        if place[2] > _table_m(points, place) + TALL_M:
+        if place[2] > table_m(points, place) + TALL_M:
             continue  # an empty hand may close in the air, to push with
         mask = image.mask(segment) if source == "segment" else standing_out(points, place)
         shift = shift_onto(points, mask, place, image)
-        if shift is None:
-            continue
-        level = np.linalg.norm(position_m[:, :2] - place[:2], axis=1)
+        if shift is not None:
+            anchors.append(Anchor(frame, shift))
+    return shifted(position_m, anchors), anchors
+
+
+def shifted(position_m: Floats, anchors: Iterable[Anchor]) -> Floats:
+    """Return (T, 3) positions moved by each anchor: near its closing by the whole shift, far from it not at all."""
+    moved = position_m.copy()
+    for anchor in anchors:
+        level = np.linalg.norm(position_m[:, :2] - position_m[anchor.frame, :2], axis=1)
         weight = np.clip((FAR_M - level) / (FAR_M - NEAR_M), 0.0, 1.0)
-        moved = moved + weight[:, None] * shift
-        anchors.append(Anchor(frame, shift))
-    return moved, anchors
+        moved = moved + weight[:, None] * anchor.shift_m
+    return moved
 
 
 def takes_along(way_m: Floats) -> bool:
@@ -97,7 +103,7 @@ def standing_out(points_m: Floats, place_m: Floats) -> Bools:
     around = (level < REACH_M) & (points_m[..., 2] < TALL_M)
     if not around.any():
         return np.zeros(level.shape, dtype=bool)
-    above = points_m[..., 2] - _table_m(points_m, place_m)
+    above = points_m[..., 2] - table_m(points_m, place_m)
     out = around & (above > STANDS_OUT_M) & (above < TALL_M)
     count, labels = cv2.connectedComponents(out.astype(np.uint8), connectivity=8)
     empty = ((level < SEEN_M) & (np.abs(above) < STANDS_OUT_M)).sum() >= FEW
@@ -110,7 +116,7 @@ def standing_out(points_m: Floats, place_m: Floats) -> Bools:
     return found
 
 
-def _table_m(points_m: Floats, place_m: Floats) -> float:
+def table_m(points_m: Floats, place_m: Floats) -> float:
     """Return the height that most points around a place have, to 5 mm: that of what everything stands on."""
     around = np.linalg.norm(points_m[..., :2] - place_m[:2], axis=-1) < REACH_M
     height = points_m[around, 2]

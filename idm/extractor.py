@@ -9,12 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cascade.contracts import ActionChunk, ActionSpace, EeReadout, Needs, Observation, VideoPlan
+from cascade.contracts.interfaces import Watched
 from idm.anchoring import Source, anchored
 from idm.reading import SOURCE, Fuse, fuse
+from idm.regrasp import Grasps, Retry
 from idm.waypoints import WaypointRules, Waypoints, plan_waypoints
 
 Floats = NDArray[np.float64]
 LOOK_FORWARD = 3  # targets that may be skipped when the hand is already past them
+WATCH_HZ = 10.0  # two looks at least while the fingers close
 CONFIDENT_STD_M = 0.02  # spread at which a target is half trusted
 
 
@@ -32,8 +35,10 @@ class FrameReader(Protocol):
 class _Progress:
     plan_id: str
     waypoints: Waypoints
-    confidence: Floats
+    trust: Floats  # (T,) of the plan's frames
     source: str
+    grasps: Grasps
+    retry: Retry | None = None
     next: int = 0
 
 
@@ -49,6 +54,7 @@ class InverseDynamicsExtractor:
         latent_space: name of the latents that the reader wants of the plan, or None.
         anchor: by what the closing of the gripper is moved onto the thing there; None: not at all.
         segment: name of the thing's mask, for the anchor 'segment'.
+        regrasp: how often a grasp that took nothing is tried again within a plan; 0: it is not looked after.
     """
 
     def __init__(
@@ -62,6 +68,7 @@ class InverseDynamicsExtractor:
         latent_space: str | None = None,
         anchor: Source | None = None,
         segment: str = "object",
+        regrasp: int = 0,
     ) -> None:
         self._reader = reader
         self._rules = rules
@@ -69,6 +76,7 @@ class InverseDynamicsExtractor:
         self._steps = steps
         self._anchor: Source | None = anchor
         self._segment = segment
+        self._regrasp = regrasp
         self._needs = Needs(
             cameras=cameras,
             latent_space=latent_space,
@@ -108,24 +116,42 @@ class InverseDynamicsExtractor:
         """
         progress = self._progress
         if progress is None or progress.plan_id != plan.plan_id:
-            readout = self.read(plan, observation)
-            waypoints = plan_waypoints(self._path(plan, readout, observation), readout.opening, self._rules)
-            trust = 1 / (1 + (readout.position_std_m / CONFIDENT_STD_M) ** 2)
-            progress = _Progress(plan.plan_id, waypoints, trust[waypoints.frame], readout.source)
-            self._progress = progress
+            self._progress = progress = self._begin(plan, observation)
+        elif progress.retry is not None and (way := progress.retry.way(observation, plan.camera)) is not None:
+            progress.waypoints, progress.next = way, 0
         elif progress.next < len(progress.waypoints):
             progress.next = _ahead(progress.waypoints, progress.next, observation.arm.position_m)
         start, total = progress.next, len(progress.waypoints)
-        progress.next = total if self._steps is None else min(start + self._steps, total)
+        clears = progress.retry is not None and progress.retry.clears
+        progress.next = total if self._steps is None or clears else min(start + self._steps, total)
         return self._chunk(progress, start, progress.next, plan, observation)
 
-    def _path(self, plan: VideoPlan, readout: EeReadout, observation: Observation) -> Floats:
-        """The (T, 3) positions to follow: as read, or anchored."""
-        if self._anchor is None:
-            return readout.position_m
-        image = observation.image(plan.camera)
-        path, _ = anchored(readout.position_m, readout.opening, image, self._rules, self._anchor, self._segment)
-        return path
+    @property
+    def watch_hz(self) -> float | None:
+        """How often it wants to look [Hz]: while a grasp is looked after, else not at all."""
+        progress = self._progress
+        return WATCH_HZ if progress is not None and progress.retry is not None and progress.retry.watches else None
+
+    def watch(self, plan: VideoPlan, observation: Observation) -> Watched:
+        """Say whether the grasp under way took something; 'again' opens the fingers and closes them once more."""
+        progress = self._progress
+        if progress is None or progress.plan_id != plan.plan_id or progress.retry is None:
+            return Watched(verdict="on")
+        return progress.retry.watch(observation, plan.camera)
+
+    def _begin(self, plan: VideoPlan, observation: Observation) -> _Progress:
+        readout = self.read(plan, observation)
+        trust = 1 / (1 + (readout.position_std_m / CONFIDENT_STD_M) ** 2)
+        image = None if self._anchor is None else observation.image(plan.camera)
+        anchors = (
+            anchored(readout.position_m, readout.opening, image, self._rules, self._anchor, self._segment)[1]
+            if image is not None and self._anchor is not None
+            else []
+        )
+        grasps = Grasps(readout.position_m, readout.opening, tuple(anchors), self._anchor, self._segment)
+        waypoints = plan_waypoints(grasps.path(), readout.opening, self._rules)
+        retry = Retry(self._regrasp, self._rules, grasps, waypoints, image) if self._regrasp else None
+        return _Progress(plan.plan_id, waypoints, trust, readout.source, grasps, retry)
 
     def _chunk(
         self, progress: _Progress, start: int, stop: int, plan: VideoPlan, observation: Observation
@@ -139,9 +165,9 @@ class InverseDynamicsExtractor:
             times_s=part.times_s,
             hold_s=part.hold_s,
             tolerance_m=part.tolerance_m,
-            confidence=progress.confidence[start:stop],
+            confidence=progress.trust[part.frame],
             space=self.produces,
-            final=stop >= len(progress.waypoints),
+            final=stop >= len(progress.waypoints) and not (progress.retry is not None and progress.retry.clears),
             provenance={
                 "extractor": "idm",
                 "plan_id": plan.plan_id,
@@ -149,6 +175,7 @@ class InverseDynamicsExtractor:
                 "targets": [start, stop, len(progress.waypoints)],
                 "frames": [int(f) for f in part.frame],
                 **({} if weights is None else {"weights": weights}),
+                **({} if progress.retry is None else {"tries_again": progress.retry.tries}),
             },
         )
 

@@ -44,6 +44,9 @@ class ExtractorConfig(PluginConfig):
         "depth alone, what stands out of the table.",
     )
     segment: str = Field("object", description="Name of the mask for anchor=segment.")
+    regrasp: int = Field(
+        0, ge=0, le=10, description="How often within a plan a grasp that took nothing is tried again; 0: never."
+    )
 
 
 class TrainerConfig(PluginConfig):

@@ -75,7 +75,11 @@ def _latent_extractor(config: ExtractorConfig, folder: Path, rules: WaypointRule
 
 
 def _anchor(config: ExtractorConfig) -> dict[str, Any]:
-    return {"anchor": None if config.anchor == "none" else config.anchor, "segment": config.segment}
+    return {
+        "anchor": None if config.anchor == "none" else config.anchor,
+        "segment": config.segment,
+        "regrasp": config.regrasp,
+    }
 
 
 def build_latent_trainer(config: LatentTrainerConfig) -> LatentTrainer:
