@@ -63,6 +63,7 @@ def episode_row(
         "stage_ms": {stage: [round(ms, 3) for ms in values] for stage, values in result.stage_ms.items()},
         "plan": notes.facts,
         "weights": notes.weights,
+        **({"decisions": notes.decisions} if notes.decisions else {}),
         "error": str(result.error) if result.error else None,
     }
 
@@ -158,6 +159,7 @@ class _Notes(NoRecord):
         motion_end: why the last motion ended, empty when nothing moved.
         gates: 'plan', 'chunk' or 'motion' -> verdict -> how often.
         violations: what the gate found wrong, the first of them.
+        decisions: of an arbiter, one per plan.
     """
 
     def __init__(self) -> None:
@@ -168,6 +170,8 @@ class _Notes(NoRecord):
         self.motion_end = ""
         self.gates: dict[str, Counter[str]] = {"plan": Counter(), "chunk": Counter(), "motion": Counter()}
         self.violations: list[dict[str, Any]] = []
+        self.decisions: list[dict[str, Any]] = []
+        self._decided: set[int] = set()
 
     def event(self, kind: str, **values: Any) -> None:
         """Note verdicts of the gate and ends of motions."""
@@ -187,8 +191,11 @@ class _Notes(NoRecord):
         self.weights |= weights_of(plan.provenance)
 
     def chunk(self, index: int, plan: int, chunk: ActionChunk) -> None:
-        """Note the weights it was read with."""
+        """Note the weights it was read with, and an arbiter's decision."""
         self.chunks += 1
+        if "arbiter" in chunk.provenance and plan not in self._decided:
+            self._decided.add(plan)
+            self.decisions.append({"plan": plan, **chunk.provenance["arbiter"]})
         self.weights |= weights_of(chunk.provenance)
 
     def step(self, number: int, t_s: float, plan: int, chunk: int, step: ControlStep, look: Look) -> None:

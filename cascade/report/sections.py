@@ -224,6 +224,7 @@ def facts(run: RunRecord) -> str:
         if told.get(name) not in (None, "", {})
     ]
     rows += [(name.capitalize(), moment(told[name], "%H:%M:%S")) for name in ("started", "ended") if told.get(name)]
+    rows += _decisions(run)
     lists = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in rows)
     parts = [
         f'<div class="command"><pre id="command">{escape(command)}</pre>'
@@ -236,6 +237,17 @@ def facts(run: RunRecord) -> str:
     if run.config:
         parts.append(f"<details><summary>Configuration</summary><pre>{escape(run.config)}</pre></details>")
     return "".join(parts)
+
+
+def _decisions(run: RunRecord) -> list[tuple[str, str]]:
+    """Return whom an arbiter followed in each plan, and why."""
+    said = []
+    for plan in sorted(run.plans):
+        told = next((run.chunks[n].provenance.get("arbiter") for n in run.chunks_of(plan)), None)
+        if isinstance(told, Mapping):
+            why = f"{told.get('branch')}, follows the {told.get('chosen')}: {told.get('why')}"
+            said.append((f"Arbiter, plan {plan}", why))
+    return said
 
 
 def _mapping(title: str, values: Any) -> str:
