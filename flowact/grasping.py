@@ -63,9 +63,17 @@ class Grasping:
     def _grasp_point(self) -> Floats:
         return self.reading.view.centre_m + self.shift
 
+    def slipped(self) -> None:
+        """Take note that the object is no longer in the hand: the next step checks, and grasps again."""
+        self.phase = Phase.CARRY
+
     def _look(self, now: Now) -> None:
+        tracked = now.tracked
+        start = tracked.shift_m if tracked is not None and tracked.seen else self.shift
         if now.view is not None:
-            self.shift = shift_between(self.reading.view.points_m, now.view.points_m, start_m=self.shift)
+            self.shift = shift_between(self.reading.view.points_m, now.view.points_m, start_m=start)
+        elif tracked is not None and tracked.seen:
+            self.shift = tracked.shift_m
 
     def _hover(self, now: Now) -> Step:
         self._look(now)
@@ -98,10 +106,13 @@ class Grasping:
         """Return whether the object is between the fingers and has come along with the hand."""
         if self.at_grasp is None:
             return False
-        if now.view is None:
-            return now.opening > FIST
         hand, shift = self.at_grasp
         expected = shift + now.hand_m - hand
+        if now.view is None:
+            if now.tracked is None or not now.tracked.seen:
+                return now.opening > FIST
+            self.shift = now.tracked.shift_m
+            return bool(np.linalg.norm(self.shift - expected) < FOLLOWS_M and now.opening > FIST)
         self.shift = shift_between(self.reading.view.points_m, now.view.points_m, start_m=expected)
         return bool(np.linalg.norm(self.shift - expected) < FOLLOWS_M and now.opening > FIST)
 

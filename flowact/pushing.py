@@ -77,12 +77,18 @@ class Pushing:
             return Phase.APPROACH
         return Phase.PUSH
 
+    def passed_m(self, hand_m: Floats, q: float) -> float:
+        """Return how far [m] the hand (3,) is beyond the side it pushes, the object being at joint position q."""
+        contact = self._contact()
+        per_unit = max(self.motion.way_per_unit(contact), 1e-3)
+        return (self.motion.joint_position(contact, hand_m) - q) * self._direction_sign * per_unit
+
     def _hand_q(self, now: Now) -> float:
         return self.motion.joint_position(self._contact(), now.hand_m)
 
     def _observed(self, now: Now) -> float:
         if now.view is None:
-            return self.now_q
+            return now.tracked.q if now.tracked is not None and now.tracked.seen else self.now_q
         margin = max(0.3 * abs(self.goal), 0.1 / max(self.motion.way_per_unit(self.reading.view.centre_m), 0.05))
         low, high = min(0.0, self.goal) - margin, max(0.0, self.goal) + margin
         return joint_now(self.motion, self.reading.view.points_m, now.view.points_m, low=low, high=high)

@@ -28,12 +28,13 @@ def shift_between(model_m: Floats, seen_m: Floats, *, start_m: Floats, iteration
 
     tree = cKDTree(model_m)
     starts = (start_m, np.median(seen_m, axis=0) - np.median(model_m, axis=0))
-    found = [_settled(tree, model_m, seen_m, np.asarray(s, dtype=np.float64), iterations) for s in starts]
+    found = [settled_shift(tree, model_m, seen_m, np.asarray(s, dtype=np.float64), iterations) for s in starts]
     # All that is seen must lie on the object, so the untrimmed distance decides between the two.
     return min(found, key=lambda shift: float(tree.query(seen_m - shift)[0].mean()))
 
 
-def _settled(tree: Any, model_m: Floats, seen_m: Floats, shift: Floats, iterations: int) -> Floats:
+def settled_shift(tree: Any, model_m: Floats, seen_m: Floats, shift: Floats, iterations: int) -> Floats:
+    """Return where trimmed ICP from one start ends; `tree` is the k-d tree of `model_m`."""
     for _ in range(iterations):
         distance, index = tree.query(seen_m - shift)
         near = distance <= np.quantile(distance, TRIM)
@@ -61,13 +62,13 @@ def joint_now(motion: Motion, model_m: Floats, seen_m: Floats, *, low: float, hi
     candidates = np.linspace(low, high, steps)
     cost = []
     for q in candidates:
-        distance = tree.query(_undone(motion, seen_m, float(q)))[0]
+        distance = tree.query(undone(motion, seen_m, float(q)))[0]
         cost.append(np.sort(distance)[: max(1, int(TRIM * len(distance)))].mean())
     best = int(np.argmin(cost))
     return float(candidates[best])
 
 
-def _undone(motion: Motion, points: Floats, q: float) -> Floats:
+def undone(motion: Motion, points: Floats, q: float) -> Floats:
     """Return points (M, 3) seen at joint position q as they were at rest."""
     if motion.kind is JointKind.PRISMATIC:
         return np.asarray(points - q * motion.axis, dtype=np.float64)

@@ -22,4 +22,10 @@ class FlowConfig(PluginConfig):
         "motion alone), the gripper's opening, or also the hand's path for the carried object's depth.",
     )
     points: int = Field(80, ge=3, le=1000, description="Points followed on the object, at most.")
+    watch_hz: float | None = Field(
+        20.0,
+        gt=0.0,
+        le=200.0,
+        description="How often the object is looked at while a chunk is followed [Hz]; none: only between chunks.",
+    )
     working_px: int = Field(256, ge=64, le=1024, description="Frames are enlarged to this width for the flow [px].")

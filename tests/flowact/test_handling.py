@@ -49,6 +49,7 @@ def reading(motion, mode, *, releases=False):
         tracks=tracks,
         view=view(REST),
         mask=np.zeros((2, 2), dtype=bool),
+        robot=np.zeros((2, 2), dtype=bool),
         support_m=0.0,
     )
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from cascade.contracts import DataError
+from cascade.contracts import CameraImage, DataError, ImageTransform
 from flowact.motion_mask import motion_mask
 from flowact.tracking import TrackSettings, choose_points, dense_flow, follow_colour, follow_flow
 
@@ -91,17 +91,45 @@ def test_a_small_object_that_vanishes_is_lost_not_invented():
     assert weight[:, 0].tolist() == [1.0, 0.0, 0.0]
 
 
-def test_what_moves_besides_the_robot_is_found_without_a_segmentation():
-    frames, mask, _ = video([(0, 0)] * 6 + [(30, 0)] * 12)
-    robot = np.zeros_like(mask)
-    robot[90:120, 90:120] = True
-    frames[8:, 90:120, 90:120] = 255
-    found = motion_mask(frames, robot)
-    assert (found & mask).sum() > 0.5 * mask.sum()
-    assert not (found & robot).any()
+def table(frame, mask, robot):
+    """An RGB-D image of a frame from straight above: the thing is 4 cm high, the robot 30 cm over the table."""
+    T = np.eye(4)
+    T[:3, :3] = np.array([[1.0, 0, 0], [0, -1.0, 0], [0, 0, -1.0]])
+    T[:3, 3] = [0, 0, 1.0]
+    size = frame.shape[0]
+    return CameraImage(
+        rgb=frame,
+        K=np.array([[150.0, 0, size / 2], [0, 150.0, size / 2], [0, 0, 1]]),
+        stamp_s=0.0,
+        depth_m=np.where(robot, 0.7, np.where(mask, 0.96, 1.0)).astype(np.float32),
+        T_base_cam=T,
+    )
+
+
+def plain(place, size=128):
+    """A plain red thing on a brown table."""
+    frame = np.full((size, size, 3), (120, 90, 60), dtype=np.uint8)
+    frame[place[0] : place[0] + 16, place[1] : place[1] + 20] = (200, 40, 40)
+    return frame
+
+
+def test_what_leaves_its_place_besides_the_robot_is_found_without_a_segmentation():
+    frames = np.stack([plain((50, 40 + 4 * t)) for t in range(9)])
+    frames[:, 90:110, 90:110] = (20, 20, 20)
+    frames[-3:, 90:110, 60:80] = (20, 20, 20)  # the robot moves as well
+    mask, robot = np.zeros((128, 128), dtype=bool), np.zeros((128, 128), dtype=bool)
+    mask[50:66, 40:60], robot[90:110, 90:110] = True, True
+    square = ImageTransform.centre_square(128, 128, 128)
+    found = motion_mask(frames, table(frames[0], mask, robot), square, robot, 0.0, np.zeros(3), None)
+    assert (found & mask).sum() > 0.8 * mask.sum()
+    assert not (found & ~mask).any()
 
 
 def test_a_plan_in_which_nothing_moves_has_no_motion_mask():
-    frames = np.zeros((5, 32, 32, 3), dtype=np.uint8)
+    frames = np.repeat(plain((50, 40))[None], 5, axis=0)
+    nothing = np.zeros((128, 128), dtype=bool)
+    mask = nothing.copy()
+    mask[50:66, 40:60] = True
+    square = ImageTransform.centre_square(128, 128, 128)
     with pytest.raises(DataError, match="flow lost"):
-        motion_mask(frames, np.zeros((32, 32), dtype=bool))
+        motion_mask(frames, table(frames[0], mask, nothing), square, nothing, 0.0, np.zeros(3), None)
