@@ -16,6 +16,7 @@ import numpy as np
 
 from cascade.contracts.errors import WeightsError
 from planner.frames import View
+from planner.shards import INDEX
 from planner.storage import load_network, save_network
 from planner.text import PhraseTable
 
@@ -151,7 +152,10 @@ def check_sums(folder: Path) -> str:
         digest, _, name = line.partition("  ")
         path = folder / name
         if not path.is_file():
-            raise WeightsError(f"{path}: expected a file of the planner weights, found none.", "Restore the folder.")
+            hint = "Restore the folder."
+            if (folder / INDEX).is_file():
+                hint = f"It holds pieces: `python benchmarks/gpu_training.py --join {folder} -o DIR` makes one of them."
+            raise WeightsError(f"{path}: expected a file of the planner weights, found none.", hint)
         if _sha256(path) != digest:
             raise WeightsError(
                 f"{path}: its check sum differs from {SUMS}: the file is corrupt.", "Restore the folder."
