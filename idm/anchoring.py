@@ -83,10 +83,14 @@ def shifted(position_m: Floats, anchors: Iterable[Anchor]) -> Floats:
     """Return (T, 3) positions moved by each anchor: near its closing by the whole shift, far from it not at all."""
     moved = position_m.copy()
     for anchor in anchors:
-        level = np.linalg.norm(position_m[:, :2] - position_m[anchor.frame, :2], axis=1)
-        weight = np.clip((FAR_M - level) / (FAR_M - NEAR_M), 0.0, 1.0)
-        moved = moved + weight[:, None] * anchor.shift_m
+        moved = moved + nearness(position_m, anchor.frame)[:, None] * anchor.shift_m
     return moved
+
+
+def nearness(position_m: Floats, frame: int) -> Floats:
+    """Return how much of a shift of the closing at `frame` each of (T, 3) positions takes part in, (T,) 0..1."""
+    level = np.linalg.norm(position_m[:, :2] - position_m[frame, :2], axis=1)
+    return np.clip((FAR_M - level) / (FAR_M - NEAR_M), 0.0, 1.0)
 
 
 def takes_along(way_m: Floats) -> bool:

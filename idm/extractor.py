@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,13 +11,14 @@ from numpy.typing import NDArray
 from cascade.contracts import ActionChunk, ActionSpace, EeReadout, Needs, Observation, VideoPlan
 from cascade.contracts.interfaces import Watched
 from idm.anchoring import Source, anchored
+from idm.closed_loop import STEPS, WATCH_HZ, ClosedLoop, GoalReader
 from idm.reading import SOURCE, Fuse, fuse
 from idm.regrasp import Grasps, Retry
 from idm.waypoints import WaypointRules, Waypoints, plan_waypoints
 
 Floats = NDArray[np.float64]
 LOOK_FORWARD = 3  # targets that may be skipped when the hand is already past them
-WATCH_HZ = 10.0  # two looks at least while the fingers close
+GRASP_HZ = 10.0  # two looks at least while the fingers close
 CONFIDENT_STD_M = 0.02  # spread at which a target is half trusted
 
 
@@ -39,6 +40,7 @@ class _Progress:
     source: str
     grasps: Grasps
     retry: Retry | None = None
+    loop: ClosedLoop | None = None
     next: int = 0
 
 
@@ -55,6 +57,7 @@ class InverseDynamicsExtractor:
         anchor: by what the closing of the gripper is moved onto the thing there; None: not at all.
         segment: name of the thing's mask, for the anchor 'segment'.
         regrasp: how often a grasp that took nothing is tried again within a plan; 0: it is not looked after.
+        goals: reads the present image against the frames of a plan, for the closed loop; None: the loop is open.
     """
 
     def __init__(
@@ -69,11 +72,13 @@ class InverseDynamicsExtractor:
         anchor: Source | None = None,
         segment: str = "object",
         regrasp: int = 0,
+        goals: GoalReader | None = None,
     ) -> None:
         self._reader = reader
         self._rules = rules
         self._how: Fuse = how
-        self._steps = steps
+        self._steps = STEPS if steps is None and goals is not None else steps
+        self._goals = goals
         self._anchor: Source | None = anchor
         self._segment = segment
         self._regrasp = regrasp
@@ -128,16 +133,25 @@ class InverseDynamicsExtractor:
 
     @property
     def watch_hz(self) -> float | None:
-        """How often it wants to look [Hz]: while a grasp is looked after, else not at all."""
+        """How often it wants to look [Hz]: while a grasp is looked after or the loop is closed, else not at all."""
         progress = self._progress
-        return WATCH_HZ if progress is not None and progress.retry is not None and progress.retry.watches else None
+        if progress is not None and progress.retry is not None and progress.retry.watches:
+            return GRASP_HZ
+        return WATCH_HZ if progress is not None and progress.loop is not None else None
 
     def watch(self, plan: VideoPlan, observation: Observation) -> Watched:
-        """Say whether the grasp under way took something; 'again' opens the fingers and closes them once more."""
+        """Say whether the grasp under way took something, and in a closed loop how far the plan has got.
+
+        After 'again' the next chunk opens the fingers, and the one after it closes them once more.
+        """
         progress = self._progress
-        if progress is None or progress.plan_id != plan.plan_id or progress.retry is None:
+        if progress is None or progress.plan_id != plan.plan_id:
             return Watched(verdict="on")
-        return progress.retry.watch(observation, plan.camera)
+        word = Watched(verdict="on") if progress.retry is None else progress.retry.watch(observation, plan.camera)
+        if progress.loop is None:
+            return word
+        present = progress.loop.present(progress.loop.look(observation), observation)
+        return replace(word, progress=round(present.progress, 4), spread=round(present.spread, 4))
 
     def _begin(self, plan: VideoPlan, observation: Observation) -> _Progress:
         readout = self.read(plan, observation)
@@ -151,12 +165,16 @@ class InverseDynamicsExtractor:
         grasps = Grasps(readout.position_m, readout.opening, tuple(anchors), self._anchor, self._segment)
         waypoints = plan_waypoints(grasps.path(), readout.opening, self._rules)
         retry = Retry(self._regrasp, self._rules, grasps, waypoints, image) if self._regrasp else None
-        return _Progress(plan.plan_id, waypoints, trust, readout.source, grasps, retry)
+        loop = None
+        if self._goals is not None:
+            loop = ClosedLoop(self._goals.goals(plan, observation), plan, readout)
+        return _Progress(plan.plan_id, waypoints, trust, readout.source, grasps, retry, loop)
 
     def _chunk(
         self, progress: _Progress, start: int, stop: int, plan: VideoPlan, observation: Observation
     ) -> ActionChunk:
         part = progress.waypoints.part(start, stop)
+        part, closed = self._seen_from_here(progress, part, observation)
         weights = self._reader.weights if self._reader is not None else None
         orientation = quaternion_wxyz(observation.arm.T_base_ee[:3, :3])
         return ActionChunk(
@@ -176,8 +194,27 @@ class InverseDynamicsExtractor:
                 "frames": [int(f) for f in part.frame],
                 **({} if weights is None else {"weights": weights}),
                 **({} if progress.retry is None else {"tries_again": progress.retry.tries}),
+                **closed,
             },
         )
+
+    def _seen_from_here(
+        self, progress: _Progress, part: Waypoints, observation: Observation
+    ) -> tuple[Waypoints, dict[str, Any]]:
+        """In a closed loop: the next targets put right by what is seen now, and what to note about it."""
+        clears = progress.retry is not None and progress.retry.clears
+        if progress.loop is None or clears or not len(part):
+            return part, {}
+        grasps = progress.grasps if progress.retry is None else progress.retry.grasps
+        part, present, spreads = progress.loop.corrected(
+            part, observation, held_to=grasps.held_to(), floor_m=self._rules.floor_m
+        )
+        return part, {
+            "progress": round(present.progress, 4),
+            "progress_spread": round(present.spread, 4),
+            "present_frame": present.frame,
+            "target_std_m": [round(spread, 4) for spread in spreads],
+        }
 
 
 def _ahead(waypoints: Waypoints, cursor: int, hand_m: Floats) -> int:

@@ -20,7 +20,12 @@ class ExtractorConfig(PluginConfig):
     fuse: Literal["variance", "pixels", "latents"] = Field(
         "variance", description="Whose reading counts when the planner reads its own plan too."
     )
-    steps: int | None = Field(None, ge=1, description="Targets per chunk; the whole plan when not given.")
+    steps: int | None = Field(
+        None, ge=1, description="Targets per chunk; when not given the whole plan, or 3 with closed_loop."
+    )
+    closed_loop: bool = Field(
+        False, description="Read the next plan frames against the present image before each chunk; needs pixels."
+    )
     device: str = Field("cpu", description="torch device.")
     threads: int | None = Field(None, ge=1, description="torch threads; torch's own choice when not given.")
     bf16: bool | None = Field(None, description="bfloat16 convolutions; where the processor has them when not given.")

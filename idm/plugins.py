@@ -6,7 +6,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cascade.contracts import PluginSpec
+from cascade.contracts import ConfigError, IncompatibleError, PluginSpec
 from idm.options import ExtractorConfig, LatentTrainerConfig, TrainerConfig
 
 if TYPE_CHECKING:
@@ -21,12 +21,18 @@ def build_extractor(config: ExtractorConfig) -> InverseDynamicsExtractor:
 
     Raises:
         WeightsError: the weights are missing or corrupt.
-        IncompatibleError: they were trained for other actions.
+        IncompatibleError: they were trained for other actions, or cannot do what the options ask for.
+        ConfigError: the options contradict each other.
     """
     from idm.extractor import InverseDynamicsExtractor
     from idm.waypoints import WaypointRules
 
     rules = WaypointRules(**{f.name: getattr(config, f.name) for f in fields(WaypointRules) if hasattr(config, f.name)})
+    if config.closed_loop and config.fuse == "latents":
+        raise ConfigError(
+            "extractor idm: closed_loop reads the pixels of a plan, and fuse: latents reads none.",
+            "Set fuse: pixels or fuse: variance, or leave closed_loop out.",
+        )
     if config.fuse == "latents":
         return InverseDynamicsExtractor(
             None, rules=rules, how="latents", steps=config.steps, cameras=None, **_anchor(config)
@@ -36,6 +42,11 @@ def build_extractor(config: ExtractorConfig) -> InverseDynamicsExtractor:
     from idm.weights import latent_weights, load_network, reads_latents, shipped_weights, weights_digest
 
     if config.weights is not None and reads_latents(latent_weights(config.weights)):
+        if config.closed_loop:
+            raise IncompatibleError(
+                "extractor idm: expected weights that read frames (closed_loop), found some that read latents.",
+                "Name weights for frames, or leave closed_loop out.",
+            )
         return _latent_extractor(config, latent_weights(config.weights), rules)
 
     def load(folder: Path) -> PlanFrameReader:
@@ -51,7 +62,13 @@ def build_extractor(config: ExtractorConfig) -> InverseDynamicsExtractor:
     reader: PlanFrameReader | ShippedReader
     reader = load(config.weights) if config.weights is not None else ShippedReader(shipped_weights(), load)
     return InverseDynamicsExtractor(
-        reader, rules=rules, how=config.fuse, steps=config.steps, cameras=reader.cameras, **_anchor(config)
+        reader,
+        rules=rules,
+        how=config.fuse,
+        steps=config.steps,
+        cameras=reader.cameras,
+        goals=reader if config.closed_loop else None,
+        **_anchor(config),
     )
 
 

@@ -13,7 +13,8 @@ from cascade.contracts import EeReadout, ImageTransform, IncompatibleError, Obse
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from idm.network import InverseDynamicsNet
+    from idm.closed_loop import Motions
+    from idm.network import Encoding, InverseDynamicsNet
 
 Floats = NDArray[np.float64]
 Fuse = Literal["variance", "pixels", "latents"]
@@ -67,13 +68,8 @@ class PlanFrameReader:
             raise problem
         import torch
 
-        if self._threads is not None and torch.get_num_threads() != self._threads:
-            torch.set_num_threads(self._threads)
-        device = next(self._net.parameters()).device
-        with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=self._bf16):
-            pixels = torch.from_numpy(np.array(plan.frames)).to(device)
-            view = torch.full((len(plan),), self._net.view(plan.camera), dtype=torch.int64, device=device)
-            encoding = self._net.encode(self._sized(pixels.permute(0, 3, 1, 2).float() / 255), view)
+        with torch.inference_mode():
+            encoding = self.encode(plan.frames, plan.camera)
             pose = self._net.pose(encoding)
             before = type(encoding)(*(part[:-1] for part in encoding))
             after = type(encoding)(*(part[1:] for part in encoding))
@@ -89,6 +85,50 @@ class PlanFrameReader:
             opening_std=config.temperature_opening * pose.log_std_opening.double().exp().cpu().numpy(),
             progress=progress_of(motion.seconds.double().cpu().numpy()),
             source=SOURCE,
+        )
+
+    def goals(self, plan: VideoPlan, observation: Observation) -> PlanFrameReader:
+        """Return itself where it can read a plan; see `idm.closed_loop`.
+
+        Raises:
+            IncompatibleError: as `read`.
+        """
+        problem = mismatch(self._net.config, plan, observation)
+        if problem is not None:
+            raise problem
+        return self
+
+    def encode(self, frames: NDArray[np.uint8], camera: str) -> Encoding:
+        """Encode (T, H, W, 3) uint8 frames seen through a camera."""
+        import torch
+
+        if self._threads is not None and torch.get_num_threads() != self._threads:
+            torch.set_num_threads(self._threads)
+        device = next(self._net.parameters()).device
+        with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=self._bf16):
+            pixels = torch.from_numpy(np.array(frames)).to(device)
+            view = torch.full((len(frames),), self._net.view(camera), dtype=torch.int64, device=device)
+            return self._net.encode(self._sized(pixels.permute(0, 3, 1, 2).float() / 255), view)
+
+    def motions(
+        self, image: NDArray[np.uint8], camera: str, goals: Encoding, position_m: Floats, opening: float
+    ) -> Motions:
+        """Return the motion from an image (H, W, 3) of now, with proprioception, to each of T encoded goal frames."""
+        import torch
+
+        from idm.closed_loop import Motions
+
+        with torch.inference_mode():
+            now = self.encode(image[None], camera)
+            seen = self._net.pose(now).position_m[0]
+            current = type(now)(*(part.expand(len(goals.view), *part.shape[1:]) for part in now))
+            place = torch.tensor(np.asarray(position_m), dtype=torch.float32, device=seen.device)
+            fingers = torch.full((len(goals.view),), float(opening), device=seen.device)
+            motion = self._net.motion(current, goals, place.expand(len(goals.view), 3), fingers)
+        return Motions(
+            seen_m=seen.double().cpu().numpy(),
+            to_goal_m=motion.to_goal_m.double().cpu().numpy(),
+            seconds=motion.seconds.double().cpu().numpy(),
         )
 
     def _without_bias(self, position_m: Floats, measured_m: Floats) -> Floats:

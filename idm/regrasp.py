@@ -23,6 +23,7 @@ from idm.anchoring import (
     TALL_M,
     Anchor,
     Source,
+    nearness,
     shift_onto,
     shifted,
     standing_out,
@@ -241,6 +242,11 @@ class Retry:
         return self._left > 0 and self._active is not None
 
     @property
+    def grasps(self) -> Grasps:
+        """The path and its shifts, as they are now."""
+        return self._grasps
+
+    @property
     def tries(self) -> int:
         """Tries made again so far."""
         return self._tries
@@ -311,6 +317,11 @@ class Grasps:
     def path(self) -> Floats:
         """Return the (T, 3) positions with the shifts."""
         return shifted(self.position_m, self.anchors)
+
+    def held_to(self) -> Floats:
+        """Return how much of each frame (T,) is bound to a thing that has been placed, 0..1."""
+        shares = [nearness(self.position_m, anchor.frame) for anchor in self.anchors]
+        return np.max([np.zeros(len(self.position_m)), *shares], axis=0)
 
     def spans(self, rules: WaypointRules) -> list[tuple[int, int]]:
         """Return plan frames (closing, opening or end) of every grasp that takes something along, in order."""

@@ -45,14 +45,19 @@ class ShippedReader:
             IncompatibleError: no set fits; the message says what each of them lacks.
             WeightsError: the weights that fit are broken.
         """
+        reader = self.goals(plan, observation)
+        self.weights = reader.weights
+        return reader.read(plan, observation)
+
+    def goals(self, plan: VideoPlan, observation: Observation) -> PlanFrameReader:
+        """Return the reader of the first weights that fit a plan; raises as `read`."""
         problems = []
         for folder, config in self._configs.items():
             problem = mismatch(config, plan, observation)
             if problem is None:
                 if folder not in self._readers:
                     self._readers[folder] = self._load(folder)
-                self.weights = self._readers[folder].weights
-                return self._readers[folder].read(plan, observation)
+                return self._readers[folder]
             problems.append(f"{folder.name}: {problem.problem}")
         raise IncompatibleError(
             "plan: none of the shipped inverse-dynamics weights fits. " + " ".join(problems),
