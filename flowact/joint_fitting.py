@@ -15,82 +15,30 @@ import numpy as np
 
 from cascade.contracts import DataError
 from flowact.articulation import JointKind, Motion, Tracks
-from flowact.rigid import Floats, backproject, rotation_about
+from flowact.joint_batch import Joints, fit_joints, planes_of
+from flowact.rigid import Floats, backproject
 
 HUBER_PX = 1.0  # tracks off by more than this count linearly, not squared
 NOISE_PX = 0.6  # expected error of a good track
+MOST_POINTS = 40  # neighbours move alike: more points cost time and tell little
 INDEPENDENT = 6.0  # errors of neighbouring points are alike: so many independent points per frame at most
 
 
-@dataclass(slots=True)
-class _Fit:
-    """A model under fit: shared unknowns (axis, origin) and unknowns per frame."""
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Start:
+    """A joint to start a fit from; `q` (T,) are its positions."""
 
-    kind: JointKind
+    hinge: bool
     axis: Floats
-    origin: Floats
-    q: Floats  # (T, Q)
-    free_axis: bool
-
-    @property
-    def unknowns(self) -> int:
-        shared = {JointKind.PRISMATIC: 0, JointKind.REVOLUTE: 2}.get(self.kind, 0)
-        return shared + (2 if self.free_axis else 0) + self.q[1:].size
-
-    def predict(self, points: Floats) -> tuple[Floats, Floats, Floats]:
-        """Return points (T, N, 3), d/dq (T, N, 3, Q) and d/dshared (T, N, 3, G)."""
-        frames, count = len(self.q), len(points)
-        if self.kind is JointKind.FREE:
-            X = points[None] + self.q[:, None, :]
-            return X, np.broadcast_to(np.eye(3), (frames, count, 3, 3)), np.zeros((frames, count, 3, 0))
-        B = _plane_of(self.axis)
-        q = self.q[:, 0]
-        if self.kind is JointKind.PRISMATIC:
-            X = points[None] + q[:, None, None] * self.axis
-            dq = np.broadcast_to(self.axis[:, None], (frames, count, 3, 1))
-            dg = q[:, None, None, None] * np.broadcast_to(B.T, (frames, count, 3, 2))
-            return X, dq, dg if self.free_axis else dg[..., :0]
-        R = rotation_about(self.axis, q)
-        p = points - self.origin
-        turned = p @ R.transpose(0, 2, 1)
-        dq = np.cross(self.axis, turned)[..., None]
-        shift = np.einsum("tij,kj->tik", np.eye(3) - R, B)
-        dg = np.broadcast_to(shift[:, None], (frames, count, 3, 2))
-        if self.free_axis:
-            along = p @ self.axis
-            sin, rest = np.sin(q)[:, None, None], (1 - np.cos(q))[:, None, None]
-            columns = [sin * np.cross(b, p) + rest * (along[:, None] * b + (p @ b)[:, None] * self.axis) for b in B]
-            dg = np.concatenate([dg, np.stack(columns, axis=-1)], axis=-1)
-        return turned + self.origin, dq, dg
-
-    def stepped(self, dq: Floats, dg: Floats) -> _Fit:
-        """Return the model after one step; frame 0 stays the identity."""
-        q = self.q + dq
-        q[0] = 0.0
-        if self.kind is JointKind.FREE:
-            return replace(self, q=q)
-        B = _plane_of(self.axis)
-        origin, axis = self.origin, self.axis
-        if self.kind is JointKind.REVOLUTE:
-            origin = origin + dg[:2] @ B
-            dg = dg[2:]
-        if self.free_axis:
-            axis = axis + dg @ B
-            axis = axis / np.linalg.norm(axis)
-        return replace(self, q=q, origin=origin, axis=axis)
-
-
-def _plane_of(axis: Floats) -> Floats:
-    """Return (2, 3) unit vectors that span the plane across `axis`."""
-    first = np.cross(axis, np.eye(3)[int(np.abs(axis).argmin())])
-    first = first / np.linalg.norm(first)
-    return np.stack([first, np.cross(axis, first)])
+    origin_m: Floats
+    q: Floats
 
 
 class _Problem:
     """The tracks of one plan through one camera, and the solver on them."""
 
     def __init__(self, tracks: Tracks, K: Floats, T_base_cam: Floats) -> None:
+        tracks = _thinned(tracks)
         self.tracks, self.K, self.T = tracks, K, T_base_cam
         self.weight = tracks.weight * (tracks.alive[:, None])
         self.weight[0] = 0.0  # frame 0 is given
@@ -108,23 +56,34 @@ class _Problem:
         huber = np.where(size < HUBER_PX, size**2, 2 * HUBER_PX * size - HUBER_PX**2)
         return float((self.weight * huber).sum())
 
-    def solve(self, fit: _Fit, iterations: int = 12) -> tuple[_Fit, float]:
-        """Levenberg-Marquardt with Huber weights; returns the model and its cost."""
-        damping = 1e-3
-        X, dXq, dXg = fit.predict(self.tracks.points_m)
-        r, camera = self.residuals(X)
+    def _shifted(self, iterations: int = 12) -> tuple[Floats, float]:
+        """Return the (T, 3) shifts that explain the frames best, each by itself, and their cost."""
+        points, frames = self.tracks.points_m, len(self.uv)
+        shift, damping = np.zeros((frames, 3)), 1e-3
+        r, camera = self.residuals(points[None] + shift[:, None])
         cost = self.cost(r)
+        R, eye = self.T[:3, :3], np.eye(3)
         for _ in range(iterations):
-            step = self._step(r, camera, dXq, dXg, damping)
-            if step is None:
-                break
-            tried = fit.stepped(*step)
-            X, dXq_new, dXg_new = tried.predict(self.tracks.points_m)
-            r_new, camera_new = self.residuals(X)
+            size = np.linalg.norm(r, axis=-1)
+            root = np.sqrt(self.weight * np.minimum(1.0, HUBER_PX / np.maximum(size, 1e-9)))[..., None]
+            slope, near = camera[..., :2] / camera[..., 2:], root / camera[..., 2:]
+            # Rows of d(pixel)/d(shift): the axes of the camera, less what goes along the view.
+            J = (R[:, :2].T - slope[..., None] * R[:, 2]) * near[..., None]  # (T, N, 2, 3), before the focal lengths
+            J[..., 0, :], J[..., 1, :] = (
+                self.K[0, 0] * J[..., 0, :] + self.K[0, 1] * J[..., 1, :],
+                self.K[1, 1] * J[..., 1, :],
+            )
+            J = J.reshape(frames, -1, 3)
+            JT = J.transpose(0, 2, 1)
+            A = JT @ J
+            b = -(JT @ (root * r).reshape(frames, -1, 1))
+            step = np.linalg.solve(A + damping * A * eye + 1e-6 * eye, b)[..., 0]
+            step[0] = 0.0
+            r_new, camera_new = self.residuals(points[None] + (shift + step)[:, None])
             new = self.cost(r_new)
             if new < cost:
                 done = cost - new < 1e-4 * cost
-                fit, cost, r, camera, dXq, dXg = tried, new, r_new, camera_new, dXq_new, dXg_new
+                shift, cost, r, camera = shift + step, new, r_new, camera_new
                 damping = max(damping / 5, 1e-9)
                 if done:
                     break
@@ -132,60 +91,14 @@ class _Problem:
                 damping *= 8
                 if damping > 1e4:
                     break
-        return fit, cost
+        return shift, cost
 
-    def _step(
-        self, r: Floats, camera: Floats, dXq: Floats, dXg: Floats, damping: float
-    ) -> tuple[Floats, Floats] | None:
-        size = np.linalg.norm(r, axis=-1)
-        w = self.weight * np.minimum(1.0, HUBER_PX / np.maximum(size, 1e-9))
-        x, y, z = camera[..., 0], camera[..., 1], camera[..., 2]
-        D = np.zeros((*r.shape, 3))
-        D[..., 0, 0], D[..., 0, 2] = 1 / z, -x / z**2
-        D[..., 1, 1], D[..., 1, 2] = 1 / z, -y / z**2
-        D = self.K[:2, :2] @ D @ self.T[:3, :3].T
-        Jq, Jg = D @ dXq, D @ dXg
-        root = np.sqrt(w)[..., None]
-        frames, Q, G = len(r), Jq.shape[-1], Jg.shape[-1]
-        rq = (root * r).reshape(frames, -1, 1)
-        Jq = (root[..., None] * Jq).reshape(frames, -1, Q)
-        Jg = (root[..., None] * Jg).reshape(frames, 2 * r.shape[1], G)
-        JqT = Jq.transpose(0, 2, 1)
-        A = JqT @ Jq
-        A = A + damping * A * np.eye(Q) + 1e-6 * np.eye(Q)
-        bq = -(JqT @ rq)[..., 0]
-        try:
-            if not G:
-                return np.linalg.solve(A, bq[..., None])[..., 0], np.zeros(0)
-            B = JqT @ Jg
-            C = np.einsum("tng,tnh->gh", Jg, Jg)
-            C = C + damping * C * np.eye(G) + 1e-9 * np.eye(G)
-            bg = -np.einsum("tng,tn->g", Jg, rq[..., 0])
-            AinvB, Ainvb = np.linalg.solve(A, B), np.linalg.solve(A, bq[..., None])[..., 0]
-            dg = np.linalg.solve(C - np.einsum("tqg,tqh->gh", B, AinvB), bg - np.einsum("tqg,tq->g", B, Ainvb))
-            return Ainvb - AinvB @ dg, dg
-        except np.linalg.LinAlgError:
-            return None
-
-    def finished(self, fit: _Fit, cost: float) -> Motion:
-        """Return the result with frames without tracks filled in between their neighbours."""
+    def _filled(self, q: Floats) -> Floats:
+        """Return (T, Q) values with frames without tracks filled in between their neighbours."""
         seen = self.tracks.alive.copy()
         seen[0] = True
-        index = np.arange(len(fit.q))
-        q = np.stack([np.interp(index, index[seen], column[seen]) for column in fit.q.T], axis=1)
-        weight = float(self.weight.sum())
-        X, _, _ = replace(fit, q=q).predict(self.tracks.points_m)
-        shift = q if fit.kind is JointKind.FREE else (X.mean(axis=1) - self.tracks.points_m.mean(axis=0))
-        jointed = fit.kind in (JointKind.PRISMATIC, JointKind.REVOLUTE)
-        return Motion(
-            kind=fit.kind,
-            axis=fit.axis if jointed else np.zeros(3),
-            origin_m=fit.origin if fit.kind is JointKind.REVOLUTE else np.zeros(3),
-            q=q[:, 0] if jointed else np.zeros(len(q)),
-            shift_m=shift,
-            rms_px=float(np.sqrt(cost / weight)) if weight > 0 else 0.0,
-            evidence=self.evidence(cost, fit.unknowns),
-        )
+        index = np.arange(len(q))
+        return np.stack([np.interp(index, index[seen], column[seen]) for column in q.T], axis=1)
 
     def evidence(self, cost: float, unknowns: int) -> float:
         """Return the BIC of a fit, counting at most `INDEPENDENT` points per frame as independent witnesses."""
@@ -197,7 +110,6 @@ class _Problem:
     def still(self) -> Motion:
         """Return the model of an object that does not move."""
         frames = len(self.tracks.uv)
-        fit = _Fit(JointKind.STATIC, np.zeros(3), np.zeros(3), np.zeros((frames, 0)), False)
         r, _ = self.residuals(np.broadcast_to(self.tracks.points_m, (frames, *self.tracks.points_m.shape)))
         cost = self.cost(r)
         weight = float(self.weight.sum())
@@ -209,29 +121,65 @@ class _Problem:
             q=np.zeros(frames),
             shift_m=np.zeros((frames, 3)),
             rms_px=float(np.sqrt(cost / weight)) if weight > 0 else 0.0,
-            evidence=self.evidence(cost, fit.unknowns),
+            evidence=self.evidence(cost, 0),
         )
 
     def free(self) -> tuple[Motion, Floats]:
         """Return the carried model and the (T, 3) shifts it starts others from."""
-        fit, cost = self.solve(
-            _Fit(JointKind.FREE, np.zeros(3), np.zeros(3), np.zeros((len(self.tracks.uv), 3)), False)
+        shift, cost = self._shifted()
+        shift = self._filled(shift)
+        weight = float(self.weight.sum())
+        motion = Motion(
+            kind=JointKind.FREE,
+            axis=np.zeros(3),
+            origin_m=np.zeros(3),
+            q=np.zeros(len(shift)),
+            shift_m=shift,
+            rms_px=float(np.sqrt(cost / weight)) if weight > 0 else 0.0,
+            evidence=self.evidence(cost, 3 * (len(shift) - 1)),
         )
-        motion = self.finished(fit, cost)
-        return motion, motion.shift_m
+        return motion, shift
 
-    def prismatic(self, axis: Floats, shift: Floats, free_axis: bool) -> Motion:
-        fit = _Fit(JointKind.PRISMATIC, axis, np.zeros(3), (shift @ axis)[:, None], free_axis)
-        return self.finished(*self.solve(fit))
+    def joints(self, starts: list[_Start], *, free_axis: bool) -> list[Motion]:
+        """Fit joints, all at once, from where they are thought to be; returns as many motions."""
+        begun = Joints(
+            hinge=np.array([s.hinge for s in starts]),
+            axis=np.stack([s.axis for s in starts]),
+            origin_m=np.stack([s.origin_m for s in starts]),
+            q=np.stack([s.q for s in starts]),
+            free_axis=free_axis,
+        )
+        begun.q[:, 0] = 0.0
+        fitted, cost = fit_joints(begun, self.tracks.points_m, self.uv, self.weight, self.K, self.T, HUBER_PX)
+        return [self._jointed(fitted, float(cost[i]), i) for i in range(len(starts))]
 
-    def revolute(self, axis: Floats, free_axis: bool) -> Motion | None:
-        """Fit a hinge along `axis`: started where points kept in their planes across the axis turn about."""
-        best: tuple[_Fit, float] | None = None
-        for origin, q in self._hinge_starts(axis):
-            solved = self.solve(_Fit(JointKind.REVOLUTE, axis, origin, q[:, None], free_axis), iterations=15)
-            if best is None or solved[1] < best[1]:
-                best = solved
-        return None if best is None else self.finished(*best)
+    def _jointed(self, joints: Joints, cost: float, i: int) -> Motion:
+        hinge = bool(joints.hinge[i])
+        q = self._filled(joints.q[i][:, None])[:, 0]
+        weight = float(self.weight.sum())
+        motion = Motion(
+            kind=JointKind.REVOLUTE if hinge else JointKind.PRISMATIC,
+            axis=joints.axis[i],
+            origin_m=joints.origin_m[i] if hinge else np.zeros(3),
+            q=q,
+            shift_m=np.zeros((len(q), 3)),
+            rms_px=float(np.sqrt(cost / weight)) if weight > 0 else 0.0,
+            evidence=self.evidence(cost, (2 if hinge else 0) + (2 if joints.free_axis else 0) + len(q) - 1),
+        )
+        X, _, _ = replace(joints, q=np.broadcast_to(q, joints.q.shape)).predict(self.tracks.points_m, np.eye(3))
+        return replace(motion, shift_m=X[i].mean(axis=1) - self.tracks.points_m.mean(axis=0))
+
+    def hinge_starts(self) -> list[_Start]:
+        """Return hinges along the base frame's axes to start from: where points kept in their planes turn about."""
+        return [
+            _Start(hinge=True, axis=axis, origin_m=origin, q=q)
+            for axis in np.eye(3)
+            for origin, q in self._hinge_starts(axis)
+        ]
+
+    def slide_starts(self, shift: Floats) -> list[_Start]:
+        """Return slides along the base frame's axes, started from shifts (T, 3)."""
+        return [_Start(hinge=False, axis=a, origin_m=np.zeros(3), q=shift @ a) for a in np.eye(3)]
 
     def _hinge_starts(self, axis: Floats) -> list[tuple[Floats, Floats]]:
         """Return starting (origin, angles): by the turn of the point cloud, and by the circle of its centre."""
@@ -241,7 +189,7 @@ class _Problem:
         usable = (self.weight > 0) & (np.abs(slope) > 0.05)
         reach = ((P - self.T[:3, 3]) @ axis) / np.where(usable, slope, 1.0)
         X = self.T[:3, 3] + rays * reach[..., None]
-        B = _plane_of(axis)
+        B = planes_of(axis[None])[0]
         w = self.weight * usable * (reach > 0.05) * (reach < 10.0)
         good = w.sum(axis=1) >= 2
         if good.sum() < 3:
@@ -280,6 +228,17 @@ class _Problem:
         return results
 
 
+def _thinned(tracks: Tracks) -> Tracks:
+    """Return the tracks of at most `MOST_POINTS` points: those that are followed longest, spread over the object."""
+    count = len(tracks.points_m)
+    if count <= MOST_POINTS:
+        return tracks
+    parts = np.array_split(np.arange(count), MOST_POINTS)
+    followed = tracks.weight.sum(axis=0)
+    keep = np.array([part[int(followed[part].argmax())] for part in parts])
+    return Tracks(points_m=tracks.points_m[keep], uv=tracks.uv[:, keep], weight=tracks.weight[:, keep])
+
+
 def fit_models(tracks: Tracks, K: Floats, T_base_cam: Floats) -> list[Motion]:
     """Return every model fitted to the tracks, best evidence first.
 
@@ -296,12 +255,20 @@ def fit_models(tracks: Tracks, K: Floats, T_base_cam: Floats) -> list[Motion]:
     problem = _Problem(tracks, K, T_base_cam)
     free, shift = problem.free()
     models = [problem.still(), free]
-    slides = [problem.prismatic(axis, shift, False) for axis in np.eye(3)]
-    hinges = [m for axis in np.eye(3) if (m := problem.revolute(axis, False)) is not None]
-    main = min(slides, key=lambda m: m.evidence)
-    models += [*slides, *hinges, problem.prismatic(main.axis, shift, True)]
-    if hinges:
-        start = min(hinges, key=lambda m: m.evidence)
-        fit = _Fit(JointKind.REVOLUTE, start.axis, start.origin_m, start.q[:, None].copy(), True)
-        models.append(problem.finished(*problem.solve(fit)))
+    slides, hinges = problem.slide_starts(shift), problem.hinge_starts()
+    fitted = problem.joints([*slides, *hinges], free_axis=False)
+    models += fitted
+    # The best of each once more, its axis free to turn.
+    again = [
+        min((m for m in fitted if m.kind is kind), key=lambda m: m.evidence, default=None)
+        for kind in (JointKind.PRISMATIC, JointKind.REVOLUTE)
+    ]
+    models += problem.joints(
+        [
+            _Start(hinge=m.kind is JointKind.REVOLUTE, axis=m.axis, origin_m=m.origin_m, q=m.q.copy())
+            for m in again
+            if m is not None
+        ],
+        free_axis=True,
+    )
     return sorted(models, key=lambda m: m.evidence)
