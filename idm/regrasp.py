@@ -45,6 +45,8 @@ STAYED = 0.5  # share of the pixels seen before that show it to stand there stil
 OVER_M = 0.15  # height above the place at which is looked again
 PIECE_M = 0.05  # between targets on the way there
 TRIES_APART_S = 0.2  # for the fingers to open
+ROLLS_M_S, FASTEST_M_S = 0.04, 0.3  # a thing this fast between two looks rolls, and is met where it will be; faster: no
+FINGERS_S = 0.1  # from the command to close until the fingers touch
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -229,6 +231,7 @@ class Retry:
     ) -> None:
         self._left, self._rules, self._grasps = attempts, rules, grasps
         self._tries = 0
+        self._seen: tuple[Floats | None, float] = (None, 0.0)  # where the thing was, and when [s]
         self._stage: Literal["follow", "clear", "close"] = "follow"
         self._checks = [
             check
@@ -279,17 +282,43 @@ class Retry:
         if self._stage == "follow" or check is None:
             return None
         hand = observation.arm.position_m
+        image = observation.images.get(camera)
         if self._stage == "clear":
             self._stage = "close"
+            self._seen = self._where(check, image), observation.arm.stamp_s
             return clearing(hand, check.place_m, check.frame, self._rules)
         self._stage = "follow"
-        image = observation.images.get(camera)
         self._grasps = self._grasps.placed_again(check.frame, check.place_m, image)
         waypoints = plan_waypoints(self._grasps.path(), self._grasps.opening, self._rules)
         until = dict(self._grasps.spans(self._rules))[check.frame]
         again = self._check(waypoints, check.frame, until, image)
         self._checks = [again if c is check and again is not None else c for c in self._checks]
-        return once_more(waypoints, check.frame, hand, self._rules)
+        down = once_more(waypoints, check.frame, hand, self._rules)
+        rolls = self._rolls_m_s(self._where(check, image), observation.arm.stamp_s)
+        if rolls is None:
+            return down
+        near = down.frame == check.frame
+        arrives_s = float(down.times_s[near & (down.gripper < 0.5)][0]) + FINGERS_S
+        return replace(down, position_m=down.position_m + near[:, None] * rolls * arrives_s)
+
+    def _where(self, check: GraspCheck, image: CameraImage | None) -> Floats | None:
+        """Return where the thing near a closing stands (3,), or None where it does not show."""
+        if self._grasps.source is None or image is None or image.depth_m is None:
+            return None
+        again = self._grasps.placed_again(check.frame, check.place_m, image)
+        if again is self._grasps:
+            return None
+        shift = next(anchor.shift_m for anchor in again.anchors if anchor.frame == check.frame)
+        return np.asarray(self._grasps.position_m[check.frame] + shift, np.float64)
+
+    def _rolls_m_s(self, now_m: Floats | None, now_s: float) -> Floats | None:
+        """Return the level speed (3,) of a thing seen before and now [m/s], None of one that lies still or leapt."""
+        before_m, before_s = self._seen
+        if now_m is None or before_m is None or now_s <= before_s:
+            return None
+        speed: Floats = (now_m - before_m) / (now_s - before_s)
+        speed[2] = 0.0
+        return speed if ROLLS_M_S < float(np.linalg.norm(speed)) < FASTEST_M_S else None
 
     def _check(self, waypoints: Waypoints, frame: int, until: int, image: CameraImage | None) -> GraspCheck | None:
         at = closing_row(waypoints, frame)
@@ -321,7 +350,8 @@ class Grasps:
     def held_to(self) -> Floats:
         """Return how much of each frame (T,) is bound to a thing that has been placed, 0..1."""
         shares = [nearness(self.position_m, anchor.frame) for anchor in self.anchors]
-        return np.max([np.zeros(len(self.position_m)), *shares], axis=0)
+        most: Floats = np.max([np.zeros(len(self.position_m)), *shares], axis=0)
+        return most
 
     def spans(self, rules: WaypointRules) -> list[tuple[int, int]]:
         """Return plan frames (closing, opening or end) of every grasp that takes something along, in order."""
@@ -333,7 +363,10 @@ class Grasps:
         return [(f, until) for f, until in spans if takes_along(self.position_m[f : until + 1])]
 
     def placed_again(self, frame: int, near_m: Floats, image: CameraImage | None) -> Grasps:
-        """Return them with the closing of a frame where the thing near a place is now; as before where none shows."""
+        """Return them with the closing of a frame where the thing near a place is now; as before where none shows.
+
+        And no higher than its middle: fingers that close above it squeeze it out below.
+        """
         if self.source is None or image is None or image.depth_m is None:
             return self
         points = image.points_m()
@@ -342,4 +375,9 @@ class Grasps:
         if shift is None:
             return self
         others = tuple(anchor for anchor in self.anchors if anchor.frame != frame)
+        sunk = sum(anchor.shift_m[2] for anchor in self.anchors if anchor.frame == frame)
+        table = table_m(points, near_m)
+        middle = table + 0.5 * float(np.percentile(points[mask][:, 2] - table, 95))
+        lower = min(0.0, middle - (float(near_m[2]) - float(sunk)))
+        shift = np.array([shift[0], shift[1], lower])
         return replace(self, anchors=(*others, Anchor(frame, shift)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,13 +12,24 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cascade.config import load_recipe, load_rig
-from cascade.contracts import ArmState, CameraImage
+from cascade.contracts import ArmState, CameraImage, Observation
 from cascade.events import NoRecord
 from cascade.oracle import OracleConfig, OraclePlanner
 from cascade.pipeline import Stages
 from cascade.plugins import build_plugin
 from cascade.runtime import run_episode
-from idm.regrasp import NARROWER, OVER_M, GraspCheck, Grasps, check_of, clearing, once_more, standing_at
+from idm.regrasp import (
+    FINGERS_S,
+    NARROWER,
+    OVER_M,
+    GraspCheck,
+    Grasps,
+    Retry,
+    check_of,
+    clearing,
+    once_more,
+    standing_at,
+)
 from idm.waypoints import WaypointRules, plan_waypoints
 
 RULES = WaypointRules()
@@ -136,6 +148,47 @@ def test_the_next_try_opens_first_looks_from_above_and_goes_on_as_planned(x: flo
         assert np.linalg.norm(np.diff(way.position_m, axis=0), axis=1).max(initial=0.0) < 0.35
 
 
+@pytest.mark.parametrize("height", [0.0, 0.02, 0.05])
+def test_the_next_try_closes_no_higher_than_the_middle_of_the_thing(rig: Any, height: float) -> None:
+    rig.reset(task="basketball", seed=101)
+    image, ball = rig.observe().image("corner"), rig.world.object_positions_m()[0]
+    near = np.array([ball[0] + 0.02, ball[1], height])
+    grasps = replace(path_to(near, 0.6), source="depth")
+    ((frame, _),) = grasps.spans(RULES)
+    again = grasps.placed_again(frame, near, image)
+    place = again.path()[frame]
+    assert np.linalg.norm(place[:2] - ball[:2]) < 0.012
+    assert place[2] <= ball[2] + 0.01
+    assert place[2] == height or height > 0.02, "never higher than before, nor lower without need"
+    more = again.placed_again(frame, np.array([ball[0], ball[1], place[2]]), image)
+    np.testing.assert_allclose(more.path()[frame], place, atol=1e-6)
+
+
+@pytest.mark.parametrize(("speed", "met"), [(0.0, False), (0.1, True), (1.0, False)])
+def test_a_thing_that_rolls_is_met_where_it_will_be(rig: Any, speed: float, met: bool) -> None:
+    rig.reset(task="basketball", seed=101)
+    ball, first = rig.world.object_positions_m()[0], rig.observe()
+    grasps = replace(path_to(np.array([ball[0], ball[1], 0.02]), 0.6), source="depth")
+    waypoints = plan_waypoints(grasps.path(), grasps.opening, RULES)
+    retry = Retry(1, RULES, grasps, waypoints, first.image("corner"))
+    retry.watch(seen(first, arm_at(ball, 0.5)), "corner")
+    assert retry.watch(seen(first, arm_at(above(ball, 0.1), FIST)), "corner").verdict == "again"
+    up = retry.way(seen(first, arm_at(above(ball, 0.1), FIST), 1.0), "corner")
+    move_ball(rig, [0.0, 0.3 * speed, 0.0])
+    now = rig.world.object_positions_m()[0]
+    down = retry.way(seen(rig.observe(), arm_at(above(ball, 0.2), 1.0), 1.3), "corner")
+    assert up is not None
+    assert down is not None
+    at = int(np.flatnonzero(down.gripper < 0.5)[0])
+    ahead = down.position_m[at, 1] - now[1]
+    expected = speed * (down.times_s[at] + FINGERS_S) if met else 0.0
+    assert ahead == pytest.approx(expected, abs=0.015)
+
+
+def seen(observation: Observation, arm: ArmState, stamp_s: float = 0.0) -> Observation:
+    return Observation(images=observation.images, arm=replace(arm, stamp_s=stamp_s))
+
+
 def move_ball(rig: Any, offset: list[float]) -> None:
     """Put the ball elsewhere, as a person would."""
     import mujoco
@@ -151,7 +204,8 @@ class Pushes(NoRecord):
     """Moves the ball aside while the arm is on its way to it, once; keeps the words for which a chunk was left."""
 
     def __init__(self, rig: Any) -> None:
-        self.rig, self.why = rig, []
+        self.rig = rig
+        self.why: list[str] = []
 
     def step(self, number: int, *_: Any) -> None:
         if number == 20:
