@@ -20,6 +20,7 @@ from planner.networks.autoencoder import LATENT_SPACE
 from planner.networks.unet import PlanOutput
 from planner.phrases import normalised
 from planner.sampling import integrate, noise, sigmas
+from planner.strides import WHOLE, Stride, fineness
 from planner.text import PhraseTable, TextEncoder, minilm
 from planner.weights import DEFAULT_WEIGHTS, SUMS, PlannerWeights, Settings, load_weights
 
@@ -43,7 +44,15 @@ class EmbeddedPlanner:
         steps: int | None = None,
         readout: bool = True,
         handover: Handover | None = None,
+        stride: Stride = WHOLE,
     ) -> None:
+        if stride not in weights.settings.strides:
+            raise ConfigError(
+                f"planner 'embedded': these weights know only stride {', '.join(map(repr, weights.settings.strides))}, "
+                f"not {stride!r}.",
+                "Set planner.options.stride to that, or train with `strides`.",
+            )
+        self._stride: Stride = stride
         self._weights, self._device, self._dtype = weights, device, dtype
         self._handover = handover or Handover()
         if self._handover.tap:
@@ -71,6 +80,7 @@ class EmbeddedPlanner:
         device: str = "auto",
         dtype: str = "auto",
         handover: Handover | None = None,
+        stride: Stride = WHOLE,
     ) -> EmbeddedPlanner:
         """Load weights from `folder` (the shipped ones by default).
 
@@ -91,6 +101,7 @@ class EmbeddedPlanner:
             steps=steps,
             readout=readout,
             handover=handover,
+            stride=stride,
         )
 
     @property
@@ -146,6 +157,7 @@ class EmbeddedPlanner:
                 "weights": self._weights.digest[:16],
                 "steps": self._steps,
                 "sample": k,
+                "stride": self._stride,
                 "dtype": str(self._dtype).removeprefix("torch."),
                 "text_source": self._text.source,
                 **self._distance(words),
@@ -193,11 +205,12 @@ class EmbeddedPlanner:
         text = torch.from_numpy(words).to(self._device, self._dtype)[None].expand(samples, -1)
         image, seen = image.expand(samples, -1, -1, -1), first.to(self._dtype).expand(samples, -1, -1, -1)
 
-        situation = [told[0], told[1].to(self._dtype)] if told else []
+        camera, hand = (told[0], told[1].to(self._dtype)) if told else (None, None)
+        stride = torch.full((samples,), fineness(self._stride), device=self._device)
 
         def ask(x: torch.Tensor, t: float) -> PlanOutput:
             moment = torch.full((samples,), t, device=self._device)
-            out: PlanOutput = self._weights.unet(x.to(self._dtype), moment, seen, image, text, *situation)
+            out: PlanOutput = self._weights.unet(x.to(self._dtype), moment, seen, image, text, camera, hand, stride)
             return out
 
         def predict(x: torch.Tensor, t: float) -> torch.Tensor:

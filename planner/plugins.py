@@ -12,6 +12,7 @@ from cascade.contracts.errors import ConfigError
 from planner.diffusers_planner.options import DiffusersConfig
 from planner.finetuning.options import FinetuneConfig
 from planner.remote.options import RemoteConfig
+from planner.strides import Stride
 
 
 class HoldConfig(PluginConfig):
@@ -46,6 +47,9 @@ class EmbeddedConfig(PluginConfig):
         None, ge=0, lt=1, description="noise level at which to stop, 1 noise .. 0 finished; default: 0, with a tap 1"
     )
     tap: str | None = Field(None, description="module of the U-Net whose output is handed on instead of latents")
+    stride: Stride = Field(
+        "whole", description="what of the rest of the task a plan covers; weights must have learnt a finer one"
+    )
     threads: int | None = Field(None, ge=1, description="CPU threads of torch; default: leave as they are")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where to compute")
     dtype: Literal["auto", "bfloat16", "float32"] = Field(
@@ -92,6 +96,9 @@ class TrainerConfig(PluginConfig):
     unlabelled: tuple[str, ...] = Field(
         (), description="tasks of which only the videos and their sentences are used: no hand, no gripper, no actions"
     )
+    strides: tuple[Stride, ...] = Field(
+        ("whole",), min_length=1, description="what of the rest of a task plans cover: whole, half, quarter"
+    )
     initial: Path | None = Field(None, description="folder of planner weights to start from")
     looks: tuple[Path, ...] = Field((), description="files of first looks, see benchmarks/first_looks.py")
     max_steps: int | None = Field(None, ge=1, description="end every stage after this many steps (for trials)")
@@ -137,6 +144,7 @@ def _embedded(options: EmbeddedConfig) -> Planner:
             device=options.device,
             dtype=options.dtype,
             handover=Handover(stop_at=options.stop_at, tap=options.tap),
+            stride=options.stride,
         )
 
     if options.weights is not None:

@@ -71,7 +71,8 @@ def join_folder(pieces: Path, output: Path) -> None:
 def _split(path: Path, folder: Path, output: Path, limit: int) -> dict[str, Any]:
     name = path.relative_to(folder).as_posix()
     several = path.stat().st_size > limit
-    whole, pieces = hashlib.sha256(), []
+    whole = hashlib.sha256()
+    pieces: list[dict[str, Any]] = []
     with path.open("rb") as file:
         data = file.read(limit)
         while data or not pieces:

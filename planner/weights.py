@@ -18,6 +18,7 @@ from cascade.contracts.errors import WeightsError
 from planner.frames import View
 from planner.shards import INDEX
 from planner.storage import load_network, save_network
+from planner.strides import WHOLE, Stride
 from planner.text import PhraseTable
 
 if TYPE_CHECKING:
@@ -71,6 +72,7 @@ class Settings:
         cameras: the ones they know, when they were made for several and are told which one looks.
         view: what of the camera image they know, see `planner.frames.View`.
         path_std_m, path_opening_std: spread of the path that the U-Net tells beside its frames, on held-out episodes.
+        strides: how much of a task their plans may cover.
     """
 
     camera: str
@@ -86,6 +88,7 @@ class Settings:
     view: View = "square"
     path_std_m: float = 0.0
     path_opening_std: float = 0.0
+    strides: tuple[Stride, ...] = (WHOLE,)
 
     def to_json(self) -> dict[str, Any]:
         """Return the contents of config.json."""
@@ -100,11 +103,12 @@ class Settings:
                 "Use weights of this version.",
             )
         try:
-            rest = {k: v for k, v in values.items() if k not in ("format", "scales", "tasks", "cameras")}
+            rest = {k: v for k, v in values.items() if k not in ("format", "scales", "tasks", "cameras", "strides")}
             return cls(
                 scales=Scales.from_json(values["scales"]),
                 tasks=tuple(values["tasks"]),
                 cameras=tuple(values.get("cameras", ())),
+                strides=tuple(values.get("strides", (WHOLE,))),
                 **rest,
             )
         except (KeyError, TypeError) as error:

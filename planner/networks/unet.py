@@ -93,7 +93,7 @@ class PlanUNet(ModelMixin, ConfigMixin):  # type: ignore[misc]
 
     Frames as channels is known from MCVD (arXiv 2205.09853). At t = 1 the noisy input holds no information and is
     not shown, so that one step costs no capacity and does not depend on the noise. With `cameras` above 0 it is also
-    told which of them looks and where the hand is measured to be.
+    told which of them looks and where the hand is measured to be; with `strides`, how much of the task a plan covers.
     """
 
     @register_to_config  # type: ignore[untyped-decorator]
@@ -110,6 +110,7 @@ class PlanUNet(ModelMixin, ConfigMixin):  # type: ignore[misc]
         points: int = 32,
         tasks: int = 11,
         cameras: int = 0,
+        strides: bool = False,
     ) -> None:
         super().__init__()
         widths = [width * m for m in multipliers]
@@ -121,6 +122,7 @@ class PlanUNet(ModelMixin, ConfigMixin):  # type: ignore[misc]
         )
         self.task = nn.Linear(condition, tasks)
         self.situation = Situation(cameras, condition) if cameras else None
+        self.stride = nn.Linear(1, condition, bias=False) if strides else None
         self.clock = nn.Sequential(nn.Linear(64, condition), nn.SiLU(), nn.Linear(condition, condition))
         self.sketch = Sketch(condition, frames, stem, points)
         self.enter = nn.Conv2d((frames + 1) * channels + 2 + stem + 3 * frames, width, 3, padding=1)
@@ -146,9 +148,16 @@ class PlanUNet(ModelMixin, ConfigMixin):  # type: ignore[misc]
         self.path_in = nn.Conv2d(widths[-1], widths[-1] // 4, 1)
         silence(self.leave[-1])
         silence(self.path[-1])
+        if self.stride is not None:
+            silence(self.stride)
 
     def look(
-        self, image: Tensor, text: Tensor, camera: Tensor | None = None, hand: Tensor | None = None
+        self,
+        image: Tensor,
+        text: Tensor,
+        camera: Tensor | None = None,
+        hand: Tensor | None = None,
+        stride: Tensor | None = None,
     ) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor], Tensor]:
         """Return what the first frame tells before anything is drawn, a fifth of the whole computation.
 
@@ -159,6 +168,8 @@ class PlanUNet(ModelMixin, ConfigMixin):  # type: ignore[misc]
         known = words
         if self.situation is not None and camera is not None and hand is not None:
             known = words + self.situation(camera, hand)
+        if self.stride is not None and stride is not None:
+            known = known + self.stride(stride[:, None].to(words.dtype))
         return known, self.sketch(image, F.silu(known)), self.task(F.silu(words)).float()
 
     def forward(
@@ -170,6 +181,7 @@ class PlanUNet(ModelMixin, ConfigMixin):  # type: ignore[misc]
         text: Tensor,
         camera: Tensor | None = None,
         hand: Tensor | None = None,
+        stride: Tensor | None = None,
     ) -> PlanOutput:
         """Predict the clean plan.
 
@@ -181,9 +193,10 @@ class PlanUNet(ModelMixin, ConfigMixin):  # type: ignore[misc]
             text: (B, text) sentence embedding.
             camera: (B,) number of the camera; networks that were made for several need it and `hand`.
             hand: (B, 4) measured hand xyz and opening, normalised.
+            stride: (B,) see `planner.strides.fineness`; without it a plan covers the whole task.
         """
         b, frames, channels, h, w = noisy.shape
-        known, (features, sketch, seen), task = self.look(image, text, camera, hand)
+        known, (features, sketch, seen), task = self.look(image, text, camera, hand, stride)
         condition = known + self.clock(time_features(t, 64).to(known.dtype))
         condition = F.silu(condition + seen)
         shown = ((1 - t) * 4).clamp(max=1.0).to(noisy.dtype)[:, None, None, None]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from cascade.contracts import Episode, EpisodeSource
 from cascade.contracts.errors import DataError
-from cascade.contracts.keyframes import keyframe_indices
+from cascade.contracts.keyframes import keyframe_indices, path_progress
 from planner.frames import View, apply_transform, plan_transform
 from planner.phrases import task_name
+from planner.strides import SHARES, WHOLE, Stride
 from planner.training.spacing import progress_indices, video_progress
 
 MIN_FRAMES = 8
@@ -181,18 +182,22 @@ def load_tracks(
 
 @dataclass(frozen=True)
 class Window:
-    """A plan to learn: from frame `indices[0]` of track `track` to its end."""
+    """A plan to learn: from frame `indices[0]` of track `track` to its end, or as far as its stride goes."""
 
     track: int
     indices: NDArray[np.int64]
+    stride: Stride = WHOLE
 
 
-def draw_window(tracks: list[Track], track: int, frames: int, start: int) -> Window:
+def draw_window(tracks: list[Track], track: int, frames: int, start: int, stride: Stride = WHOLE) -> Window:
     """Return the window of a track that begins at `start`: `frames` future frames spread along what happens."""
     chosen = tracks[track]
-    if chosen.progress is not None:
-        return Window(track, progress_indices(chosen.progress, frames, start=start))
-    return Window(track, keyframe_indices(chosen.position_m, chosen.opening, frames, start=start))
+    if chosen.progress is None and stride == WHOLE:
+        return Window(track, keyframe_indices(chosen.position_m, chosen.opening, frames, start=start))
+    progress = chosen.progress
+    if progress is None:
+        progress = path_progress(chosen.position_m, chosen.opening)
+    return Window(track, progress_indices(progress, frames, start=start, share=SHARES[stride]), stride)
 
 
 class WindowSampler:
@@ -210,7 +215,9 @@ class WindowSampler:
         rng: np.random.Generator,
         start_frame: int = 0,
         labelled: bool = False,
+        strides: Sequence[Stride] = (WHOLE,),
     ) -> None:
+        self.strides = tuple(strides)
         self._tracks, self._frames, self._start_share, self._rng = tracks, frames, start_share, rng
         self._start_frame = start_frame
         by_task: dict[str, list[int]] = {}
@@ -229,12 +236,21 @@ class WindowSampler:
             if self._rng.random() >= self._start_share:
                 last = len(self._tracks[index].frames) - MIN_FRAMES
                 start = int(self._rng.integers(start, max(start + 1, last + 1)))
-            windows.append(draw_window(self._tracks, index, self._frames, start))
+            # A single choice costs no random number, so that runs without strides stay what they were.
+            several = len(self.strides) > 1
+            stride = self.strides[int(self._rng.integers(len(self.strides)))] if several else self.strides[0]
+            windows.append(draw_window(self._tracks, index, self._frames, start, stride))
         return windows
 
 
 def held_out_windows(
-    tracks: list[Track], frames: int, limit: int, start_frame: int = 0, *, labelled: bool = True
+    tracks: list[Track],
+    frames: int,
+    limit: int,
+    start_frame: int = 0,
+    *,
+    labelled: bool = True,
+    stride: Stride = WHOLE,
 ) -> list[Window]:
     """Return windows from the start of held-out demonstrations, or of videos with `labelled` off.
 
@@ -243,7 +259,7 @@ def held_out_windows(
     teaching = [i for i, t in enumerate(tracks) if t.teaches and t.labelled == labelled]
     kept = [i for i in teaching if tracks[i].held_out] or teaching[:limit]
     step = max(1, len(kept) // limit)
-    return [draw_window(tracks, index, frames, start_frame) for index in kept[::step][:limit]]
+    return [draw_window(tracks, index, frames, start_frame, stride) for index in kept[::step][:limit]]
 
 
 def batches(count: int, size: int) -> Iterator[slice]:

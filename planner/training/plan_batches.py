@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from planner.strides import fineness
 from planner.training.context import TrainingContext
 from planner.training.data import Window
 from planner.training.latents import LatentCache
@@ -37,17 +38,22 @@ class PlanBatch:
     task: Tensor
     camera: Tensor
     hand: Tensor
+    stride: Tensor
 
 
 @dataclass(frozen=True)
 class _Seen:
-    """B first images with what followed: frames, path [m] and opening (B, T+1, 4), uv, numbers of task and camera."""
+    """B first images with what followed: frames, path [m] and opening (B, T+1, 4), uv, numbers of task and camera.
+
+    `fineness` (B,) says how much of the task followed, see `planner.strides`.
+    """
 
     frames: NDArray[np.uint8]
     path: NDArray[np.float64]
     uv: NDArray[np.float32]
     task: NDArray[np.int64]
     camera: NDArray[np.int64]
+    fineness: NDArray[np.float64]
 
 
 class PlanBatches:
@@ -81,6 +87,7 @@ class PlanBatches:
             uv=np.stack([t.uv[w.indices] for t, w in pairs]),
             task=np.array([names.index(t.task) for t in tracks]),
             camera=np.array([t.camera for t in tracks]),
+            fineness=np.array([fineness(w.stride) for w in windows]),
         )
         return self._batch(seen, windows if latents else [], plain_words, jitter)
 
@@ -92,6 +99,7 @@ class PlanBatches:
             uv=looks.uv[rows],
             task=looks.task[rows],
             camera=looks.camera[rows],
+            fineness=np.zeros(len(rows)),
         )
         return self._batch(seen, [], plain, not plain)
 
@@ -118,6 +126,7 @@ class PlanBatches:
             task=torch.from_numpy(seen.task).to(context.device),
             camera=torch.from_numpy(seen.camera).to(context.device),
             hand=hand,
+            stride=context.floats(seen.fineness),
         )
 
     def _jittered(self, image: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from planner.networks.autoencoder import FrameAutoencoder
 from planner.networks.layers import coordinates
 from planner.networks.unet import PlanOutput, PlanUNet
 from planner.sampling import integrate, sigmas
+from planner.strides import WHOLE
 from planner.training.context import TrainingContext, moving, psnr_db
 from planner.training.data import Window, WindowSampler, held_out_windows
 from planner.training.plan_batches import PlanBatch, PlanBatches
@@ -40,6 +41,7 @@ class PlanStage:
         kept = context.tracks, context.frames, HELD_OUT_LIMIT, context.start_frame
         self._windows = held_out_windows(*kept)
         self._videos = held_out_windows(*kept, labelled=False)
+        self._finer = {s: held_out_windows(*kept, stride=s) for s in sampler.strides if s != WHOLE}
 
     def loss(self) -> tuple[Tensor, Mapping[str, float]]:
         """Return the loss of a random batch of windows."""
@@ -50,7 +52,9 @@ class PlanStage:
         at = t[:, None, None, None, None]
         noisy = (1 - at) * batch.residual + at * noise
         with context.autocast():
-            out: PlanOutput = self.network(noisy, t, batch.first, batch.image, batch.text, batch.camera, batch.hand)
+            out: PlanOutput = self.network(
+                noisy, t, batch.first, batch.image, batch.text, batch.camera, batch.hand, batch.stride
+            )
         drawn = self._drawn(out.residual, batch, t)
         path = mean_error(out.path, batch.path[:, 1:])
         sketched, parts = self._sketched(out, batch)
@@ -64,7 +68,7 @@ class PlanStage:
             return sketch_losses(out.sketch, out.task, batch)
         other = self._batches.look(looks, looks.draw(context.batch, context.rng))
         with context.autocast():
-            _, (_, sketch, _), task = self.network.look(other.image, other.text, other.camera, other.hand)
+            _, (_, sketch, _), task = self.network.look(other.image, other.text, other.camera, other.hand, other.stride)
         return sketch_losses(sketch, task, other)
 
     def _times(self, count: int) -> Tensor:
@@ -110,6 +114,8 @@ class PlanStage:
             errors = self._errors(network, self._videos, steps)
             values["video_latent_mse"] = float(errors["latent"].mean())
             values["video_motion_psnr_db"] = psnr_db(errors["pixels"], errors["mask"])
+        for stride, windows in self._finer.items():
+            values[f"path_{stride}_median_mm"] = float(self._errors(network, windows, steps)["path"].median()) * 1000
         return values
 
     def _errors(self, network: Any, chosen: list[Window], steps: int) -> dict[str, Tensor]:
@@ -160,7 +166,8 @@ def sample_plans(
     def predict(x: Tensor, t: float) -> Tensor:
         moment = torch.full((len(x),), t, device=x.device)
         with context.autocast():
-            last.append(network(x, moment, batch.first, batch.image, batch.text, batch.camera, batch.hand))
+            situation = (batch.camera, batch.hand, batch.stride)
+            last.append(network(x, moment, batch.first, batch.image, batch.text, *situation))
         return last[-1].residual
 
     return integrate(predict, start, sigmas(steps)), last[-1]

@@ -100,5 +100,5 @@ class SketchStage:
 
     def _sketch(self, network: Any, batch: PlanBatch) -> tuple[Tensor, Tensor]:
         with self._batches.context.autocast():
-            _, (_, sketch, _), task = network.look(batch.image, batch.text, batch.camera, batch.hand)
+            _, (_, sketch, _), task = network.look(batch.image, batch.text, batch.camera, batch.hand, batch.stride)
         return sketch, task

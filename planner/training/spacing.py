@@ -28,12 +28,14 @@ def video_progress(frames: NDArray[np.uint8]) -> NDArray[np.float64]:
     return np.concatenate([[0.0], np.cumsum(steps)])
 
 
-def progress_indices(progress: NDArray[np.float64], count: int, *, start: int = 0) -> NDArray[np.int64]:
-    """Return `count` + 1 indices from `start` to the last frame, evenly spaced in `progress` (N,).
+def progress_indices(
+    progress: NDArray[np.float64], count: int, *, start: int = 0, share: float = 1.0
+) -> NDArray[np.int64]:
+    """Return `count` + 1 indices from `start` on, evenly spaced over a share of what is left of `progress` (N,).
 
     Indices do not decrease; they repeat only when fewer than `count` + 1 frames are left, or where the image jumps.
     """
     rest = progress[start:]
-    wanted = np.linspace(rest[0], rest[-1], count + 1)
+    wanted = np.linspace(rest[0], rest[0] + share * (rest[-1] - rest[0]), count + 1)
     nearest: NDArray[np.int64] = np.abs(rest[None, :] - wanted[:, None]).argmin(axis=1).astype(np.int64)
     return nearest + start

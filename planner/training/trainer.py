@@ -20,6 +20,7 @@ from planner.networks.autoencoder import FrameAutoencoder
 from planner.networks.readout import LatentReadout
 from planner.networks.unet import PlanUNet
 from planner.storage import packed, unpacked
+from planner.strides import WHOLE
 from planner.training.autoencoder_stage import AutoencoderStage
 from planner.training.card import model_card
 from planner.training.checkpoint import generator_state, load_checkpoint, restore_generator, save_checkpoint
@@ -135,6 +136,7 @@ class _Run:
             rng=self.context.rng,
             start_frame=self.options.start_frame,
             labelled=labelled,
+            strides=self.options.strides,
         )
 
     def _initial(self) -> PlannerWeights | None:
@@ -206,6 +208,7 @@ class _Run:
             multipliers=self.options.multipliers,
             tasks=len(self.words.tasks),
             cameras=self.told,
+            strides=self.options.strides != (WHOLE,),
         )
         if self.initial is not None:
             begin_with(unet, self.initial.unet)
@@ -281,6 +284,7 @@ class _Run:
             # Of a normal error the mean length in 3-D is 1.6, the mean size in 1-D 0.8 standard deviations.
             path_std_m=planned.get("held_out/path_mean_mm", 0.0) / 1600,
             path_opening_std=planned.get("held_out/opening_error", 0.0) / 0.8,
+            strides=self.options.strides,
             provenance={
                 "data": self.digest,
                 "episodes": sum(t.teaches and not t.held_out for t in self.context.tracks),
