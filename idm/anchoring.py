@@ -90,7 +90,8 @@ def shifted(position_m: Floats, anchors: Iterable[Anchor]) -> Floats:
 def nearness(position_m: Floats, frame: int) -> Floats:
     """Return how much of a shift of the closing at `frame` each of (T, 3) positions takes part in, (T,) 0..1."""
     level = np.linalg.norm(position_m[:, :2] - position_m[frame, :2], axis=1)
-    return np.clip((FAR_M - level) / (FAR_M - NEAR_M), 0.0, 1.0)
+    share: Floats = np.clip((FAR_M - level) / (FAR_M - NEAR_M), 0.0, 1.0)
+    return share
 
 
 def takes_along(way_m: Floats) -> bool:
