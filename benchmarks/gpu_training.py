@@ -144,6 +144,7 @@ class Recording:
 
 def _end_with_parent() -> None:
     """Ask Linux to interrupt this process once its parent is gone, so that none is left behind by a kill."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # what a shell starts in the background would ignore it
     if sys.platform == "linux":
         import ctypes
 
@@ -314,6 +315,7 @@ def main() -> int:
         return 0
     args.output.mkdir(parents=True, exist_ok=True)
     signal.signal(signal.SIGTERM, _terminate)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # also where a shell had it ignored
     ledger = Ledger.open(args.output / "ledger.json")
     with Recording(args, args.output / "data", args.output / "recording.log") as recording:
         Driver(args, recording, ledger).run()
