@@ -5,7 +5,7 @@ It needs a simulated rig and knows the layout, so it measures extractors, never 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,9 @@ class OracleConfig(PluginConfig):
     demonstrator: str = Field("expert", description="Demonstrator plug-in.")
     frames: int = Field(16, ge=2, le=128, description="Future frames of the plan.")
     size_px: int = Field(128, ge=32, le=512, description="Side of the square plan frames.")
+    view: Literal["square", "whole"] = Field(
+        "square", description="What of a wide image the plan shows: its middle, or all of it, squeezed."
+    )
     every: int = Field(2, ge=1, le=16, description="Control steps between the images that frames are chosen from.")
     readout: bool = Field(False, description="Add the expert's true positions and openings as the plan's readout.")
 
@@ -98,7 +101,7 @@ class OraclePlanner:
         frames = _frames([self._steps[index] for index in chosen], self._config)
         # The plan is about the camera that looks now, which may have more pixels than the expert's.
         height, width = observation.image(self._config.camera).rgb.shape[:2]
-        transform = ImageTransform.centre_square(width, height, self._config.size_px)
+        transform = _transform(width, height, self._config)
         readout = _readout(position[chosen], opening[chosen]) if self._config.readout else None
         provenance = {
             "planner": "oracle",
@@ -136,8 +139,15 @@ def _frames(steps: list[DemoStep], config: OracleConfig) -> NDArray[np.uint8]:
 
     images = [step.observation.image(config.camera) for step in steps if step.observation is not None]
     height, width = images[0].rgb.shape[:2]
-    transform = ImageTransform.centre_square(width, height, config.size_px)
+    transform = _transform(width, height, config)
     return np.stack([plan_view(image.rgb, transform) for image in images])
+
+
+def _transform(width: int, height: int, config: OracleConfig) -> ImageTransform:
+    """How plan pixels are made of a camera image."""
+    if config.view == "square":
+        return ImageTransform.centre_square(width, height, config.size_px)
+    return ImageTransform(crop_px=(0.0, 0.0, width, height), size_px=(config.size_px, config.size_px))
 
 
 def _readout(position: NDArray[np.float64], opening: NDArray[np.float64]) -> EeReadout:

@@ -367,6 +367,22 @@ def test_the_oracle_wants_an_episode_first(rig):
         OraclePlanner(OracleConfig()).plan(rig.observe(), "x", seed=0)
 
 
+def test_the_oracle_may_show_all_of_a_wide_image_so_that_readers_of_such_views_fit():
+    wide = {"starts": "avdc", "width": 320, "height": 240}
+    config = load_rig("sim", [f"options.{name}={value}" for name, value in wide.items()])
+    planner = OraclePlanner(OracleConfig(camera="corner3", view="whole", rig_options=wide))
+    with build_plugin("rig", config.plugin, {**config.options, "cameras": ["corner3"]}) as rig:
+        rig.reset(task="handle-press", seed=121)
+        planner.begin(task="handle-press", seed=121)
+        observation = rig.observe()
+        plan = planner.plan(observation, "press the handle down", seed=0)[0]
+        reading = build_plugin("extractor", "idm", {"fuse": "pixels"}).read(plan, observation)
+    planner.close()
+
+    assert plan.transform.crop_px == (0.0, 0.0, 320.0, 240.0)
+    assert np.median(np.linalg.norm(reading.position_m - plan.readout.position_m, axis=1)) < 0.04
+
+
 def test_an_oracle_whose_rig_begins_elsewhere_says_so():
     config = load_rig("sim", ['options.starts="avdc"'])
     planner = OraclePlanner(OracleConfig())
