@@ -370,7 +370,7 @@ def test_the_oracle_wants_an_episode_first(rig):
 def test_the_oracle_may_show_all_of_a_wide_image_so_that_readers_of_such_views_fit():
     wide = {"starts": "avdc", "width": 320, "height": 240}
     config = load_rig("sim", [f"options.{name}={value}" for name, value in wide.items()])
-    planner = OraclePlanner(OracleConfig(camera="corner3", view="whole", rig_options=wide))
+    planner = OraclePlanner(OracleConfig(camera="corner3", view="whole", readout=True, rig_options=wide))
     with build_plugin("rig", config.plugin, {**config.options, "cameras": ["corner3"]}) as rig:
         rig.reset(task="handle-press", seed=121)
         planner.begin(task="handle-press", seed=121)
