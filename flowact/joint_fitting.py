@@ -17,6 +17,7 @@ from cascade.contracts import DataError
 from flowact.articulation import JointKind, Motion, Tracks
 from flowact.joint_batch import Joints, fit_joints, planes_of
 from flowact.rigid import Floats, backproject
+from flowact.sight import Normal, Sight
 
 HUBER_PX = 1.0  # tracks off by more than this count linearly, not squared
 NOISE_PX = 0.6  # expected error of a good track
@@ -43,47 +44,32 @@ class _Problem:
         self.weight = tracks.weight * (tracks.alive[:, None])
         self.weight[0] = 0.0  # frame 0 is given
         self.uv = np.where(self.weight[..., None] > 0, tracks.uv, 0.0)
+        self.sight = Sight(tracks.points_m, self.uv, self.weight, K, T_base_cam, HUBER_PX)
 
-    def residuals(self, X: Floats) -> tuple[Floats, Floats]:
-        """Return ((T, N, 2) pixel errors, zero where lost, and (T, N, 3) camera points)."""
-        camera = (X - self.T[:3, 3]) @ self.T[:3, :3]
-        camera = np.concatenate([camera[..., :2], np.maximum(camera[..., 2:], 0.05)], axis=-1)
-        uv = camera[..., :2] / camera[..., 2:] @ self.K[:2, :2].T + self.K[:2, 2]
-        return np.where(self.weight[..., None] > 0, uv - self.uv, 0.0), camera
-
-    def cost(self, r: Floats) -> float:
-        size = np.linalg.norm(r, axis=-1)
-        huber = np.where(size < HUBER_PX, size**2, 2 * HUBER_PX * size - HUBER_PX**2)
-        return float((self.weight * huber).sum())
+    def _look(self, shift: Floats) -> Normal:
+        """Return the normal equations, in the shifts, of the object carried by shifts (T, 3)."""
+        sight = self.sight
+        placements = np.zeros((1, len(shift), 3, 4))
+        placements[..., :3] = sight.to_px
+        placements[0, ..., 3] = (shift - sight.eye_m) @ sight.to_px.T
+        seen = sight.look(placements.reshape(1, len(shift), 12))
+        return Normal(
+            seen.cost,
+            sight.to_px.T @ seen.H[:, :, 3::4, 3::4] @ sight.to_px,
+            seen.g[:, :, 3::4] @ sight.to_px,
+        )
 
     def _shifted(self, iterations: int = 12) -> tuple[Floats, float]:
         """Return the (T, 3) shifts that explain the frames best, each by itself, and their cost."""
-        points, frames = self.tracks.points_m, len(self.uv)
-        shift, damping = np.zeros((frames, 3)), 1e-3
-        r, camera = self.residuals(points[None] + shift[:, None])
-        cost = self.cost(r)
-        R, eye = self.T[:3, :3], np.eye(3)
+        shift, damping = np.zeros((len(self.uv), 3)), 1e-3
+        now, eye = self._look(shift), np.eye(3)
         for _ in range(iterations):
-            size = np.linalg.norm(r, axis=-1)
-            root = np.sqrt(self.weight * np.minimum(1.0, HUBER_PX / np.maximum(size, 1e-9)))[..., None]
-            slope, near = camera[..., :2] / camera[..., 2:], root / camera[..., 2:]
-            # Rows of d(pixel)/d(shift): the axes of the camera, less what goes along the view.
-            J = (R[:, :2].T - slope[..., None] * R[:, 2]) * near[..., None]  # (T, N, 2, 3), before the focal lengths
-            J[..., 0, :], J[..., 1, :] = (
-                self.K[0, 0] * J[..., 0, :] + self.K[0, 1] * J[..., 1, :],
-                self.K[1, 1] * J[..., 1, :],
-            )
-            J = J.reshape(frames, -1, 3)
-            JT = J.transpose(0, 2, 1)
-            A = JT @ J
-            b = -(JT @ (root * r).reshape(frames, -1, 1))
-            step = np.linalg.solve(A + damping * A * eye + 1e-6 * eye, b)[..., 0]
+            step = -np.linalg.solve(now.H + damping * now.H * eye + 1e-6 * eye, now.g[..., None])[0, ..., 0]
             step[0] = 0.0
-            r_new, camera_new = self.residuals(points[None] + (shift + step)[:, None])
-            new = self.cost(r_new)
-            if new < cost:
-                done = cost - new < 1e-4 * cost
-                shift, cost, r, camera = shift + step, new, r_new, camera_new
+            new = self._look(shift + step)
+            if new.cost < now.cost:
+                done = now.cost - new.cost < 1e-4 * now.cost
+                shift, now = shift + step, new
                 damping = max(damping / 5, 1e-9)
                 if done:
                     break
@@ -91,7 +77,7 @@ class _Problem:
                 damping *= 8
                 if damping > 1e4:
                     break
-        return shift, cost
+        return shift, float(now.cost[0])
 
     def _filled(self, q: Floats) -> Floats:
         """Return (T, Q) values with frames without tracks filled in between their neighbours."""
@@ -110,8 +96,7 @@ class _Problem:
     def still(self) -> Motion:
         """Return the model of an object that does not move."""
         frames = len(self.tracks.uv)
-        r, _ = self.residuals(np.broadcast_to(self.tracks.points_m, (frames, *self.tracks.points_m.shape)))
-        cost = self.cost(r)
+        cost = float(self._look(np.zeros((frames, 3))).cost[0])
         weight = float(self.weight.sum())
         zero = np.zeros(3)
         return Motion(
@@ -150,24 +135,24 @@ class _Problem:
             free_axis=free_axis,
         )
         begun.q[:, 0] = 0.0
-        fitted, cost = fit_joints(begun, self.tracks.points_m, self.uv, self.weight, self.K, self.T, HUBER_PX)
-        return [self._jointed(fitted, float(cost[i]), i) for i in range(len(starts))]
+        joints, cost = fit_joints(begun, self.sight)
+        joints = replace(joints, q=self._filled(joints.q.T).T)
+        centre = self.tracks.points_m.mean(axis=0)
+        shift = joints.path(centre) - centre
+        return [self._jointed(joints, float(cost[i]), shift[i], i) for i in range(len(starts))]
 
-    def _jointed(self, joints: Joints, cost: float, i: int) -> Motion:
+    def _jointed(self, joints: Joints, cost: float, shift: Floats, i: int) -> Motion:
         hinge = bool(joints.hinge[i])
-        q = self._filled(joints.q[i][:, None])[:, 0]
         weight = float(self.weight.sum())
-        motion = Motion(
+        return Motion(
             kind=JointKind.REVOLUTE if hinge else JointKind.PRISMATIC,
             axis=joints.axis[i],
             origin_m=joints.origin_m[i] if hinge else np.zeros(3),
-            q=q,
-            shift_m=np.zeros((len(q), 3)),
+            q=joints.q[i],
+            shift_m=shift,
             rms_px=float(np.sqrt(cost / weight)) if weight > 0 else 0.0,
-            evidence=self.evidence(cost, (2 if hinge else 0) + (2 if joints.free_axis else 0) + len(q) - 1),
+            evidence=self.evidence(cost, (2 if hinge else 0) + (2 if joints.free_axis else 0) + joints.q.shape[1] - 1),
         )
-        X, _, _ = replace(joints, q=np.broadcast_to(q, joints.q.shape)).predict(self.tracks.points_m, np.eye(3))
-        return replace(motion, shift_m=X[i].mean(axis=1) - self.tracks.points_m.mean(axis=0))
 
     def hinge_starts(self) -> list[_Start]:
         """Return hinges along the base frame's axes to start from: where points kept in their planes turn about."""
