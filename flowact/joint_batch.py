@@ -172,7 +172,7 @@ def _look(joints: Joints, sight: Sight) -> Normal:
     count, frames = joints.q.shape
     columns = (joints.waves() @ basis.reshape(count, 4, -1)).reshape(count, frames, -1, 12)
     seen = sight.look(columns[:, :, 0])
-    J = columns[:, :, 1:]
+    J = np.ascontiguousarray(columns[:, :, 1:])
     return Normal(seen.cost, J @ seen.H @ J.transpose(0, 1, 3, 2), (J @ seen.g[..., None])[..., 0])
 
 

@@ -16,6 +16,11 @@ from flowact.rigid import Bools, Floats
 
 NEAREST_M = 0.05  # depths below this are taken for this
 
+# Where each of the 12 by 12 is found among the 4 by 4 sums: which of the four by rows of the placement, -1 where zero.
+_KIND = np.array([[0, -1, 1], [-1, 0, 2], [1, 2, 3]])
+BLOCKS = (16 * np.maximum(_KIND, 0)[:, None, :, None] + np.arange(16).reshape(1, 4, 1, 4)).reshape(-1)
+SIGNS = np.repeat(np.repeat(_KIND >= 0, 4, axis=0), 4, axis=1).reshape(-1).astype(np.float64)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Normal:
@@ -98,9 +103,6 @@ class Sight:
         S = (sums[:4].reshape(-1, len(self.products)) @ self.products).reshape(4, count, frames, 4, 4)
         g = (sums[4:].reshape(-1, len(self.products)) @ self.points.T).reshape(3, count, frames, 4)
         np.negative(g[2], out=g[2])
-        H = np.zeros((count, frames, 3, 4, 3, 4))
-        H[:, :, 0, :, 0] = H[:, :, 1, :, 1] = S[0]
-        H[:, :, 0, :, 2] = H[:, :, 2, :, 0] = S[1]
-        H[:, :, 1, :, 2] = H[:, :, 2, :, 1] = S[2]
-        H[:, :, 2, :, 2] = S[3]
+        S = np.ascontiguousarray(S.transpose(1, 2, 0, 3, 4)).reshape(count, frames, 64)
+        H = np.take(S, BLOCKS, axis=-1) * SIGNS
         return Normal(cost, H.reshape(count, frames, 12, 12), g.transpose(1, 2, 0, 3).reshape(count, frames, 12))
