@@ -1,9 +1,10 @@
 """How long the joint 3-D fit over a whole plan takes, beside the steps before and after it.
 
-    python benchmarks/flow_fit.py [--plans data/oracle-plans] [--repeat 3] [--cameras corner,corner2,corner3]
+    python benchmarks/flow_fit.py [--plans data/oracle-plans] [--most 11] [--seconds 45] [--cameras corner]
 
-Plans kept by `benchmarks/oracle_idm.py --suite metaworld-11-avdc --plans ...` are used where they are there; without
-any, the expert's are made afresh. CPU time of one thread [ms], tracks checked forward and backward. One line per step:
+Plans kept by `benchmarks/oracle_idm.py --suite metaworld-11-avdc --plans ...` are used where they are there, spread
+over the tasks; without any, two of the expert's are made afresh. No plan is begun that would end after `--seconds`, if
+it took as long as the one before. CPU time of one thread [ms], tracks checked forward and backward. One line per step:
 the fit of every model at once (`fit`), dense flow and its check (`flow`, `tracks`), and the search for joints by
 appearance (`search`), which only pushes need.
 """
@@ -21,7 +22,7 @@ import sys
 from collections.abc import Callable, Iterator
 from importlib import import_module
 from pathlib import Path
-from time import process_time
+from time import monotonic, process_time
 from typing import Any
 
 import numpy as np
@@ -42,35 +43,38 @@ SUITE = "metaworld-11-avdc"
 NAME = re.compile(r"avdc-(?P<camera>corner\d?)-(?P<task>.+)-(?P<seed>\d+)-16")
 
 
-def kept(folder: Path, cameras: list[str], seeds: int) -> Iterator[tuple[VideoPlan, Observation]]:
-    """Yield kept plans with what their first frame was made from."""
-    chosen: dict[tuple[str, int], list[tuple[str, Path]]] = {}
-    for path in sorted(folder.glob("avdc-*-16")):
-        if (found := NAME.fullmatch(path.name)) and found["camera"] in cameras:
-            chosen.setdefault((found["task"], int(found["seed"])), []).append((found["camera"], path))
-    first = sorted({seed for _, seed in chosen})[:seeds]
+def chosen(folder: Path, cameras: list[str], most: int) -> list[tuple[str, int, Path]]:
+    """Return (task, seed, path) of at most so many kept plans, every task once before any is there twice."""
+    found = [(match, path) for path in sorted(folder.glob("avdc-*-16")) if (match := NAME.fullmatch(path.name))]
+    turns: dict[str, int] = {}
+    ordered = []
+    for match, path in found:
+        if match["camera"] in cameras:
+            turns[match["task"]] = turns.get(match["task"], 0) + 1
+            ordered.append((turns[match["task"]], match["task"], int(match["seed"]), path))
+    return [entry[1:] for entry in sorted(ordered)[:most]]
+
+
+def kept(plans: list[tuple[str, int, Path]], cameras: list[str]) -> Iterator[tuple[str, VideoPlan, Observation]]:
+    """Yield names and kept plans with what their first frame was made from."""
     options = {**load_rig("sim").options, **find_suite(SUITE).rig["options"], "cameras": cameras}
     options["limits"] = {**load_rig("sim").options["limits"], **find_suite(SUITE).rig["limits"]}
     with build_plugin("rig", "sim", options) as rig:
-        for (task, seed), paths in chosen.items():
-            if seed in first:
-                rig.reset(task=task, seed=seed)
-                seen = rig.observe()
-                for _, path in paths:
-                    yield load_plan(path), seen
+        for task, seed, path in plans:
+            rig.reset(task=task, seed=seed)
+            yield path.name, load_plan(path), rig.observe()
 
 
-def fresh(tasks: tuple[str, ...], seeds: int) -> Iterator[tuple[VideoPlan, Observation]]:
-    """Yield the expert's plans of a few layouts, made now."""
+def fresh(tasks: tuple[str, ...]) -> Iterator[tuple[str, VideoPlan, Observation]]:
+    """Yield names and the expert's plans of one layout of each task, made now."""
     sys.path.insert(0, str(Path(__file__).parent))
     oracle_flow = import_module("oracle_flow")
     expert = build_plugin("demonstrator", "expert")
     with build_plugin("rig", "sim", oracle_flow.rig_options()) as rig:
         for task in tasks:
-            for seed in range(100, 100 + seeds):
-                plan = oracle_flow.oracle_plan(rig, expert, task, seed)
-                rig.reset(task=task, seed=seed)
-                yield plan, rig.observe()
+            plan = oracle_flow.oracle_plan(rig, expert, task, 100)
+            rig.reset(task=task, seed=100)
+            yield task, plan, rig.observe()
 
 
 def timed(times: list[float], call: Callable[[], Any]) -> Any:
@@ -97,31 +101,48 @@ def measure(plan: VideoPlan, seen: Observation, times: dict[str, list[float]], r
     timed(times["search"], lambda: joint_of(plan, in_plan, view, models, tracks, K, image, hand_px))
 
 
+def table(times: dict[str, list[float]]) -> list[str]:
+    """Return a line for each step that was timed [ms]."""
+    lines = []
+    for name, ms in times.items():
+        if ms:
+            p50, p95 = np.percentile(ms, [50, 95])
+            lines.append(f"{name:7s} n {len(ms):4d}   p50 {p50:7.1f}   p95 {p95:7.1f}   max {max(ms):7.1f}")
+    return lines
+
+
 def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--plans", type=Path, default=Path("data/oracle-plans"))
-    parser.add_argument("--cameras", default="corner,corner2,corner3")
-    parser.add_argument("--seeds", type=int, default=1, help="layouts per task")
+    parser.add_argument("--cameras", default="corner", help="views of the kept plans, separated by commas")
+    parser.add_argument("--most", type=int, default=11, help="plans at most")
+    parser.add_argument("--seconds", type=float, default=45.0, help="no plan is begun that would end later")
     parser.add_argument("--repeat", type=int, default=3, help="fits per plan")
     options = parser.parse_args()
-    if any(options.plans.glob("avdc-*-16")):
-        source, plans = str(options.plans), kept(options.plans, options.cameras.split(","), options.seeds)
-    else:
-        source, plans = "made afresh", fresh(find_suite(SUITE).tasks, options.seeds)
+    begun, cameras = monotonic(), options.cameras.split(",")
+    found = chosen(options.plans, cameras, options.most)
+    source = str(options.plans) if found else "made afresh"
+    tasks = find_suite(SUITE).tasks
+    plans = kept(found, cameras) if found else fresh(tasks[: min(2, options.most)])
     times: dict[str, list[float]] = {"fit": [], "flow": [], "tracks": [], "search": []}
     count = lost = 0
-    for plan, seen in plans:
+    last = begun
+    for name, plan, seen in plans:
         count += 1
         try:
             measure(plan, seen, times, options.repeat)
         except CascadeError as error:
             lost += 1
-            print(f"# {plan.instruction}, {plan.camera}: {error}", flush=True)
+            print(f"# {name}: {error}", flush=True)
+        fit = f"{times['fit'][-1]:.1f} ms" if times["fit"] else "none yet"
+        now = monotonic()
+        print(f"{count:3d}  {now - begun:5.1f} s  {name}: last fit {fit}", flush=True)
+        if 2 * now - last - begun > options.seconds:
+            break
+        last = now
     print(f"{count} plans ({source}), {lost} of them lost; ms of CPU time, one thread")
-    for name, ms in times.items():
-        p50, p95 = np.percentile(ms, [50, 95])
-        print(f"{name:7s} n {len(ms):4d}   p50 {p50:7.1f}   p95 {p95:7.1f}   max {max(ms):7.1f}")
+    print("\n".join(table(times)))
 
 
 if __name__ == "__main__":
