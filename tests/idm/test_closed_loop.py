@@ -155,7 +155,7 @@ def test_without_pixels_there_is_no_closed_loop() -> None:
 
 def test_the_camera_image_is_shown_as_the_plan_shows_it(scene: SimpleNamespace) -> None:
     image = scene.observation_at(np.array([0.0, 0.6, 0.2]), 1.0).image("corner")
-    frames = image.rgb[None, 16:112, 32:128]
+    frames = np.repeat(image.rgb[None, 16:112, 32:128], 2, axis=0)
     transform = ImageTransform(crop_px=(32, 16, 96, 96), size_px=(96, 96))
     plan = VideoPlan(instruction="", camera="corner", transform=transform, frames=frames)
     np.testing.assert_array_equal(fitted(image, plan), frames[0])

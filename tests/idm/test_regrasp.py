@@ -216,6 +216,7 @@ class Pushes(NoRecord):
             self.why.append(values["why"])
 
 
+@pytest.mark.slow
 def test_a_ball_that_was_moved_meanwhile_is_taken_in_the_second_try(rig: Any) -> None:
     ended, told = {}, Pushes(rig)
     for regrasp in (0, 1):
