@@ -127,9 +127,8 @@ def main() -> None:
     plans = kept(found, cameras) if found else fresh(tasks[: min(2, options.most)])
     times: dict[str, list[float]] = {"fit": [], "flow": [], "tracks": [], "search": []}
     count = lost = 0
-    last = begun
     for name, plan, seen in plans:
-        count += 1
+        count, started = count + 1, monotonic()
         try:
             measure(plan, seen, times, options.repeat)
         except CascadeError as error:
@@ -138,9 +137,8 @@ def main() -> None:
         fit = f"{times['fit'][-1]:.1f} ms" if times["fit"] else "none yet"
         now = monotonic()
         print(f"{count:3d}  {now - begun:5.1f} s  {name}: last fit {fit}", flush=True)
-        if 2 * now - last - begun > options.seconds:
+        if 2 * now - started - begun > options.seconds:
             break
-        last = now
     print(f"{count} plans ({source}), {lost} of them lost; ms of CPU time, one thread")
     print("\n".join(table(times)))
 
