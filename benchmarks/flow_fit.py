@@ -1,6 +1,6 @@
 """How long the joint 3-D fit over a whole plan takes, beside the steps before and after it.
 
-    python benchmarks/flow_fit.py [--plans data/oracle-plans] [--most 11] [--seconds 45] [--cameras corner]
+    python benchmarks/flow_fit.py [--plans data/oracle-plans] [--most 11] [--seconds 40] [--cameras corner]
 
 Plans kept by `benchmarks/oracle_idm.py --suite metaworld-11-avdc --plans ...` are used where they are there, spread
 over the tasks; without any, two of the expert's are made afresh. No plan is begun that would end after `--seconds`, if
@@ -117,7 +117,7 @@ def main() -> None:
     parser.add_argument("--plans", type=Path, default=Path("data/oracle-plans"))
     parser.add_argument("--cameras", default="corner", help="views of the kept plans, separated by commas")
     parser.add_argument("--most", type=int, default=11, help="plans at most")
-    parser.add_argument("--seconds", type=float, default=45.0, help="no plan is begun that would end later")
+    parser.add_argument("--seconds", type=float, default=40.0, help="no plan is begun that would end later")
     parser.add_argument("--repeat", type=int, default=3, help="fits per plan")
     options = parser.parse_args()
     begun, cameras = monotonic(), options.cameras.split(",")
