@@ -123,6 +123,7 @@ class Grasping:
             up = Waypoint(position_m=now.hand_m + 0.02 * UP, gripper=OPEN, hold_s=DWELL_S)
             return Step(waypoints=(up,), final=False, note="the object did not follow: again")
         offset = now.hand_m - self._object_now(now)
+        self.index = min(self.index, len(self.path) - 1)  # asked again after the end, it puts down again
         last = self.index + AHEAD >= len(self.path)
         ahead = self._clear_of_support()[self.index : self.index + AHEAD]
         self.index += AHEAD

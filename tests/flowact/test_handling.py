@@ -118,6 +118,16 @@ def test_an_object_that_does_not_follow_is_let_go_and_grasped_again():
     assert steps[again[0] + 1].note == "hover"
 
 
+def test_a_slip_told_after_the_last_target_is_answered_with_targets():
+    grasping = Grasping(reading(carried(), Mode.GRASP), empty_scene())
+    steps, _ = run_grasp(grasping, held=False, calls=20)
+    assert steps[-1].final  # all attempts are used up
+    grasping.slipped()
+    step = grasping.advance(Now(hand_m=REST + 0.1, opening=0.5, view=view(REST)))
+    assert step.final
+    assert step.waypoints
+
+
 def test_an_object_that_has_moved_is_grasped_where_it_is_now():
     grasping = Grasping(reading(carried(), Mode.GRASP), empty_scene())
     moved = REST + np.array([0.0, 0.02, 0.0])
