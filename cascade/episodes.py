@@ -171,7 +171,6 @@ class _Notes(NoRecord):
         self.gates: dict[str, Counter[str]] = {"plan": Counter(), "chunk": Counter(), "motion": Counter()}
         self.violations: list[dict[str, Any]] = []
         self.decisions: list[dict[str, Any]] = []
-        self._decided: set[int] = set()
 
     def event(self, kind: str, **values: Any) -> None:
         """Note verdicts of the gate and ends of motions."""
@@ -193,8 +192,7 @@ class _Notes(NoRecord):
     def chunk(self, index: int, plan: int, chunk: ActionChunk) -> None:
         """Note the weights it was read with, and an arbiter's decision."""
         self.chunks += 1
-        if "arbiter" in chunk.provenance and plan not in self._decided:
-            self._decided.add(plan)
+        if "arbiter" in chunk.provenance and all(told["plan"] != plan for told in self.decisions):
             self.decisions.append({"plan": plan, **chunk.provenance["arbiter"]})
         self.weights |= weights_of(chunk.provenance)
 

@@ -94,18 +94,7 @@ class MaskedExtractor:
             IncompatibleError: as `read`.
         """
         readout, facts = self._read(plan, observation)
-        followed = VideoPlan(
-            instruction=plan.instruction,
-            camera=plan.camera,
-            transform=plan.transform,
-            frames=plan.frames,
-            frame_dt_s=plan.frame_dt_s,
-            readout=readout,
-            seed=plan.seed,
-            provenance=plan.provenance,
-            plan_id=plan.plan_id,
-        )
-        chunk = self._follower.extract(followed, observation)
+        chunk = self._follower.extract(plan.with_readout(readout), observation)
         return replace(chunk, provenance={**chunk.provenance, **facts, "extractor": "masked-idm"})
 
     def _read(self, plan: VideoPlan, observation: Observation) -> tuple[EeReadout, dict[str, Any]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from cascade.contracts.errors import CascadeError, DeviceError
+from cascade.contracts.interfaces import EpisodeMonitor
 from cascade.contracts.records import GateReport
 
 
@@ -51,6 +52,20 @@ class EpisodeResult:
             error = self.error or CascadeError("")
             return 5 if self.moved and isinstance(error, DeviceError) else error.exit_code
         return {"success": 0, "planned": 0, "rejected": 5 if self.moved else 4, "interrupted": 130}.get(self.outcome, 6)
+
+
+def judged(monitor: EpisodeMonitor | None, *, steps: int, plans: int) -> End:
+    """Say how an episode ended whose last plan was executed."""
+    settle = getattr(monitor, "settle", None)
+    if callable(settle):  # a simulated world in real time may be behind
+        settle()
+    if monitor is None:
+        return End("success", "none", f"The plan was executed to its end in {steps} steps; nobody judged it.")
+    if monitor.success:
+        return End("success", "none", f"Done: the goal was reached after {steps} control steps.")
+    followed = f"{plans} plan{'s' if plans > 1 else ''}"
+    text = f"Not done: the arm followed {followed} to the end in {steps} control steps without reaching the goal."
+    return End("failed", "motion", text)
 
 
 def refusal(subject: str, report: GateReport) -> str:

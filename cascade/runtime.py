@@ -6,11 +6,8 @@ the gate and the follower until the plan is exhausted. Nothing moves before stag
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
-from functools import partial
+from collections.abc import Callable
 from threading import RLock
-from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -25,21 +22,22 @@ from cascade.contracts.errors import (
     OperatorStop,
     PluginError,
 )
-from cascade.contracts.interfaces import EpisodeAware, PlanWatcher, Rig, Watched
+from cascade.contracts.interfaces import EpisodeAware, Rig
 from cascade.contracts.records import ActionChunk, ArmState, GateReport, Observation, Verdict, VideoPlan
 from cascade.events import NoRecord, Recorder, gate_values
-from cascade.follower import ControlStep, Motion, MotionEnd, follow
-from cascade.gate import check_chunk, check_plan, pace_of, shortened, tube_of
+from cascade.gate import check_chunk, check_plan, pace_of
 from cascade.imagining import Imagined, Timer, imagine
 from cascade.interrupt import StopRequest
-from cascade.outcome import End, EpisodeResult, aborted, refusal
+from cascade.outcome import End, EpisodeResult, judged, refusal
 from cascade.overlapped import overlapped
 from cascade.permission import REFUSED, Permission, fault_of, note_arm_events
 from cascade.pipeline import Stages, build_stages, check_compatible
+from cascade.pursuit import Pursuit
 from cascade.recovery import return_chunk
 from cascade.scorers.paths import hand_path
+from cascade.stage_times import StageTimes
 from cascade.tiles import first_view
-from cascade.watching import MOST_AGAIN, Watching
+from cascade.watching import MOST_AGAIN
 
 __all__ = ["EpisodeResult", "Stages", "build_stages", "check_compatible", "run_episode"]
 
@@ -102,17 +100,13 @@ class _Episode:
         self._stop = stop
         self._plan_layout = plan_layout
         self._imagined_from: Observation | None = None
-        self._stage = "planner"
-        self._stage_ms: dict[str, list[float]] = {}
-        self._steps = self._plans = self._chunks = 0
-        self._began_s = 0.0
-        self._filmed = False
+        self._times = StageTimes(recorder)
+        self._plans = self._chunks = 0
         self._pace: dict[int, float] = {}  # plan -> share of the speed limit
-        self._camera = ""  # the one the last plan looks through
         self._followed: NDArray[np.float64] | None = None  # way of the plan that is being executed
         self._failed: list[NDArray[np.float64]] = []  # ways of plans that failed in this episode
         self._extracting = RLock()  # plans, chunks and looks may be made in different threads, by one extractor
-        self._asked: Watched | None = None  # the word for which the last chunk was left
+        self._pursuit = Pursuit(rig, stages, recorder, self._times, stop, judge=self.judge, guard=self._extracting)
 
     @property
     def _execution(self) -> ExecutionConfig:
@@ -124,12 +118,11 @@ class _Episode:
 
     def add_time(self, name: str, ms: float, **where: int) -> None:
         """Note how long a stage took that ran elsewhere."""
-        self._stage_ms.setdefault(name, []).append(ms)
-        self._recorder.event("stage", stage=name, ms=round(ms, 3), **where)
+        self._times.add(name, ms, **where)
 
     def blame(self, stage: str) -> None:
         """Name the stage that an error from now on belongs to."""
-        self._stage = stage
+        self._times.stage = stage
 
     def extract(self, imagined: Imagined, observation: Observation) -> ActionChunk:
         """Return the first targets of a plan; may run in another thread."""
@@ -152,26 +145,27 @@ class _Episode:
             error = caught
         except Exception as caught:
             error = PluginError(
-                f"{self._stage} failed with {type(caught).__name__}: {caught}.", "Run with --debug for the traceback."
+                f"{self._times.stage} failed with {type(caught).__name__}: {caught}.",
+                "Run with --debug for the traceback.",
             )
             error.__cause__ = caught
         finally:
             self._rig.arm.stop()
         if error is not None:
-            end = End("error", self._stage, f"Ended by an error: {error.problem}")
+            end = End("error", self._times.stage, f"Ended by an error: {error.problem}")
         note_arm_events(self._rig, self._recorder)
         monitor = self._rig.monitor
-        judged = (monitor.success if end.outcome != "error" else False) if monitor else None
+        success = (monitor.success if end.outcome != "error" else False) if monitor else None
         self._recorder.event("outcome", outcome=end.outcome, failure_stage=end.failure_stage, verdict=end.verdict)
         return EpisodeResult(
-            success=judged,
+            success=success,
             outcome=end.outcome,
             failure_stage=end.failure_stage,
             verdict=end.verdict,
-            stage_ms=self._stage_ms,
-            steps=self._steps,
+            stage_ms=self._times.ms,
+            steps=self._pursuit.steps,
             plans=self._plans,
-            moved=self._steps > 0,
+            moved=self._pursuit.steps > 0,
             error=error,
         )
 
@@ -179,7 +173,7 @@ class _Episode:
         layout = seed if self._plan_layout is None else self._plan_layout
         self._permission.instruction = instruction or ""
         self._permission.home()
-        with self.timed("reset"):
+        with self._times.timed("reset"):
             if self._plan_layout is not None:
                 self._rig.reset(task=task, seed=layout)
                 self._imagined_from = self._rig.observe()
@@ -198,9 +192,9 @@ class _Episode:
         )
         for stage, known_seed in told:
             if isinstance(stage, EpisodeAware) and task is not None:
-                with self.timed("begin"):
+                with self._times.timed("begin"):
                     stage.begin(task=task, seed=known_seed)
-        self._began_s = self._rig.clock.now_s()
+        self._pursuit.began_s = self._rig.clock.now_s()
         if self._execution.mode is Mode.ASYNC:
             return overlapped(self, self._rig, self._execution, instruction, seed)
         receding = self._execution.mode is Mode.RECEDING
@@ -236,16 +230,16 @@ class _Episode:
         plan, index = imagined.plan, self._plans
         self._plans += 1
         for name, ms in imagined.made_ms.items():
-            self._stage_ms.setdefault(f"plan.{name}", []).append(ms)
+            self._times.keep(f"plan.{name}", ms)
         if imagined.choice is not None:
             self._recorder.event("choice", plan=index, **imagined.choice.values())
-        self._camera = plan.camera
+        self._pursuit.camera = plan.camera
         self._recorder.plan(index, plan)
         self._recorder.event("plan", plan=index, plan_id=plan.plan_id, seed=seed)
         settings = self._stages.recipe.gate
         if self._imagined_from is not None:
             settings = settings.model_copy(update={"first_frame": False})  # the control plans for another scene
-        with self.timed("gate_plan", stage="gate", plan=index):
+        with self._times.timed("gate_plan", stage="gate", plan=index):
             report = self._look_at(plan, observation, settings)
         self._pace[index] = pace_of(report, settings)
         self._recorder.event("gate", subject="plan", index=index, **gate_values(report))
@@ -271,7 +265,7 @@ class _Episode:
                 instruction,
                 seed=seed,
                 limits=self._rig.arm.spec.limits,
-                timed=timed or (lambda name, stage: self.timed(name, stage=stage, plan=self._plans)),
+                timed=timed or (lambda name, stage: self._times.timed(name, stage=stage, plan=self._plans)),
                 pixels=self._needs_pixels(),
                 failed=self._failed,
             )
@@ -284,7 +278,7 @@ class _Episode:
             self.check_stop()
             chunk, first = first, None
             if chunk is None:
-                with self.timed("extract", stage="extract", plan=index, chunk=self._chunks):
+                with self._times.timed("extract", stage="extract", plan=index, chunk=self._chunks):
                     chunk = self._extract(plan, observation)
             if number == 0:
                 self._followed = hand_path(chunk, observation.arm.position_m)
@@ -292,12 +286,11 @@ class _Episode:
             end = self._move(chunk, index, observation.arm, first=number == 0, count=count, plan=plan)
             if end is not None:
                 return end
-            if self._asked is not None:
+            asked = self._pursuit.asked
+            if asked is not None:
                 again += 1
-                if self._asked.verdict == "replan" or again > MOST_AGAIN:
-                    return End(
-                        "failed", "motion", f"Not done: the extractor gave the plan up. {self._asked.why}".strip()
-                    )
+                if asked.verdict == "replan" or again > MOST_AGAIN:
+                    return End("failed", "motion", f"Not done: the extractor gave the plan up. {asked.why}".strip())
             elif chunk.final or receding:
                 return self.judge()
             observation = self.observe()
@@ -330,7 +323,7 @@ class _Episode:
         self._chunks += 1
         self._recorder.chunk(number, index, chunk)
         self._recorder.event("chunk", chunk=number, plan=index, targets=len(chunk))
-        with self.timed("gate_chunk", stage="gate", plan=index, chunk=number):
+        with self._times.timed("gate_chunk", stage="gate", plan=index, chunk=number):
             report = check_chunk(chunk, state, self._rig.arm.spec.limits, self._stages.recipe.gate, first=first)
         self._recorder.event("gate", subject="chunk", index=number, **gate_values(report))
         if report.chunk is None:
@@ -350,43 +343,12 @@ class _Episode:
     ) -> End | None:
         """Follow a chunk that may run; None when it was visited to its end, or left. With `plan` it is watched."""
         self._permission.ready()
-        tube = tube_of(chunk, self._rig.arm.read().position_m, self._stages.recipe.gate)
-        watching = self._watching(plan, index, number)
-        with watching or nullcontext():
-            look = None if watching is None else lambda: watching.after_step(self._steps)
-            motion = self._follow(chunk, index, number, count, leave, None if tube is None else tube.left, look)
-            if watching is not None and motion.end is MotionEnd.DONE:
-                watching.at_end()
-        self._asked = None if watching is None else watching.asked
-        note_arm_events(self._rig, self._recorder)
-        self._recorder.event("motion", chunk=number, steps=motion.steps, end=motion.end.value)
-        if tube is not None:
-            self._recorder.event("gate", subject="motion", index=number, **gate_values(tube.report()))
-        if motion.end is MotionEnd.SUCCESS:
-            return self.judge()
-        if motion.end is MotionEnd.HORIZON:
-            text = f"Not done: the goal was not reached within the episode's {self._steps} control steps."
-            return End("failed", "timeout", text)
-        if motion.end is MotionEnd.ASTRAY and tube is not None:
-            return End("rejected", "motion", aborted(tube.report()))
-        if motion.end is MotionEnd.STOPPED:
-            raise OperatorStop("Stopped by a person; the arm holds.")
-        if motion.end is MotionEnd.FAULT:
-            raise fault_of(self._rig) or DeviceError(f"arm {self._rig.arm.spec.name!r}: in fault, no cause given.")
-        return None
-
-    def _watching(self, plan: VideoPlan | None, index: int, number: int) -> Watching | None:
-        extractor = self._stages.extractor
-        if plan is None or not isinstance(extractor, PlanWatcher):
-            return None
-        return Watching(
-            self._rig, extractor, plan, note=partial(self.note, plan=index, chunk=number), guard=self._extracting
-        )
+        return self._pursuit.pursue(chunk, index, number, pace=self.pace(index), count=count, leave=leave, plan=plan)
 
     def _stopped(self, cause: BaseException) -> str:
-        if not self._steps and isinstance(cause, OperatorStop) and cause.problem.startswith(REFUSED):
+        if not self._pursuit.steps and isinstance(cause, OperatorStop) and cause.problem.startswith(REFUSED):
             return f"{REFUSED}; nothing moved."
-        return f"Stopped by a person after {self._steps} control steps; the arm holds."
+        return f"Stopped by a person after {self._pursuit.steps} control steps; the arm holds."
 
     def _ask(self, report: GateReport, index: int, number: int, plan: VideoPlan | None, first: bool) -> End | None:
         """Ask whether a chunk may move the arm; None when it may."""
@@ -396,70 +358,20 @@ class _Episode:
         waited_s = self._permission.chunk(Kind.CHUNK if plan is not None else Kind.RETURN, report, index, number)
         if plan is None or not first or waited_s < LONG_WAIT_S or self._imagined_from is not None:
             return None
-        with self.timed("gate_plan", stage="gate", plan=index):
+        with self._times.timed("gate_plan", stage="gate", plan=index):
             again = self._look_at(plan, self.observe(), self._stages.recipe.gate)
         self._recorder.event("gate", subject="plan", index=index, **gate_values(again))
         if again.verdict is Verdict.REJECT:
             return End("rejected", "gate", f"The scene changed while the arm waited. {refusal('plan', again)}")
         return None
 
-    def _follow(
-        self,
-        chunk: ActionChunk,
-        index: int,
-        number: int,
-        count: int | None,
-        leave: Callable[[int], bool] | None,
-        astray: Callable[[NDArray[np.float64]], bool] | None,
-        watch: Callable[[], bool] | None,
-    ) -> Motion:
-        def look() -> NDArray[np.uint8]:
-            return self._rig.cameras[self._camera].read().rgb
-
-        def on_step(step: ControlStep) -> None:
-            self._steps += 1
-            self._recorder.step(self._steps, step.t_s - self._began_s, index, number, step, look)
-
-        if not self._filmed:
-            self._filmed = True
-            self._recorder.picture(0, self._rig.clock.now_s() - self._began_s, look)
-        with self.timed("motion", stage="motion", plan=index, chunk=number):
-            self._stop.moving = True
-            try:
-                pace = self.pace(index)
-                return follow(
-                    self._rig,
-                    chunk,
-                    stop=self._stop,
-                    on_step=on_step,
-                    count=None if count is None else shortened(count, pace),
-                    leave=leave,
-                    astray=astray,
-                    look=watch,
-                    pace=pace,
-                )
-            finally:
-                self._stop.moving = False
-
     def judge(self) -> End:
         """Say how a plan ended that was executed."""
-        monitor = self._rig.monitor
-        settle = getattr(monitor, "settle", None)
-        if callable(settle):  # a simulated world in real time may be behind
-            settle()
-        if monitor is None:
-            return End("success", "none", f"The plan was executed to its end in {self._steps} steps; nobody judged it.")
-        if monitor.success:
-            return End("success", "none", f"Done: the goal was reached after {self._steps} control steps.")
-        plans = f"{self._plans} plan{'s' if self._plans > 1 else ''}"
-        text = (
-            f"Not done: the arm followed {plans} to the end in {self._steps} control steps without reaching the goal."
-        )
-        return End("failed", "motion", text)
+        return judged(self._rig.monitor, steps=self._pursuit.steps, plans=self._plans)
 
     def _return_to(self, start: ArmState) -> End | None:
         """Open the gripper, lift, and go back near the start pose, so that the next plan sees a clear scene."""
-        if not self._steps:
+        if not self._pursuit.steps:
             return None
         state = self._rig.arm.read()
         chunk = return_chunk(state, start, self._rig.arm.spec.limits.max_step_m, self._execution.lift_m)
@@ -467,7 +379,7 @@ class _Episode:
 
     def observe(self) -> Observation:
         """Look, and note how long it took."""
-        with self.timed("observe"):
+        with self._times.timed("observe"):
             return self._rig.observe()
 
     def _needs_pixels(self) -> bool:
@@ -478,13 +390,3 @@ class _Episode:
         """Raise OperatorStop when a person has asked for a stop."""
         if self._stop.is_set():
             raise OperatorStop("Stopped by a person; the arm holds.")
-
-    @contextmanager
-    def timed(self, name: str, *, stage: str = "motion", **where: int) -> Iterator[None]:
-        """Time a block and note it."""
-        self._stage = stage
-        began = perf_counter()
-        yield
-        ms = (perf_counter() - began) * 1e3
-        self._stage_ms.setdefault(name, []).append(ms)
-        self._recorder.event("stage", stage=name, ms=round(ms, 3), **where)

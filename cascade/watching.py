@@ -15,8 +15,9 @@ from typing import Any
 
 from cascade.background import Background
 from cascade.contracts.errors import DataError, PluginError, StaleImageError
-from cascade.contracts.interfaces import PlanWatcher, Rig, Watched
+from cascade.contracts.interfaces import Rig
 from cascade.contracts.records import Observation, VideoPlan
+from cascade.contracts.watching import PlanWatcher, Watched
 
 MOST_AGAIN = 24  # chunks of one plan that may be left for another look at it
 

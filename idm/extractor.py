@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cascade.contracts import ActionChunk, ActionSpace, EeReadout, Needs, Observation, VideoPlan
-from cascade.contracts.interfaces import Watched
+from cascade.contracts.watching import Watched
 from idm.anchoring import Source, anchored
 from idm.closed_loop import STEPS, WATCH_HZ, ClosedLoop, GoalReader
 from idm.reading import SOURCE, Fuse, fuse

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cascade.contracts import ArmState, CameraImage, Observation
-from cascade.contracts.interfaces import Watched
+from cascade.contracts.watching import Watched
 from idm.anchoring import (
     FEW,
     STANDS_OUT_M,

@@ -175,7 +175,7 @@ class Arbiter:
             raise
         except CascadeError:
             return plan, plan.readout
-        return _with(plan, readout), readout
+        return plan.with_readout(readout), readout
 
     def _passed_on(self, chunk: ActionChunk, case: _Case, observation: Observation) -> ActionChunk:
         """Return a chunk with the correction, the confidence and the reasons of the decision."""
@@ -204,23 +204,6 @@ def _asked(extractor: ActionExtractor, plan: VideoPlan, observation: Observation
         raise  # no fault of the plan's
     except CascadeError as error:
         return error
-
-
-def _with(plan: VideoPlan, readout: EeReadout) -> VideoPlan:
-    return VideoPlan(
-        instruction=plan.instruction,
-        camera=plan.camera,
-        transform=plan.transform,
-        frames=plan.frames,
-        frame_dt_s=plan.frame_dt_s,
-        latents=plan.latents,
-        flow=plan.flow,
-        readout=readout,
-        actions=plan.actions,
-        seed=plan.seed,
-        provenance=plan.provenance,
-        plan_id=plan.plan_id,
-    )
 
 
 def _keep(known: OrderedDict[str, Any], key: str, value: Any) -> None:

@@ -124,21 +124,10 @@ class Bench:
         }
         arrays |= {name: value for name, value in optional.items() if value is not None}
         if isinstance(self.stages.extractor, PlanReader):
-            hand = self.stages.extractor.read(_pixels_only(plan), observation)
+            hand = self.stages.extractor.read(plan.pixels_only(), observation)
             arrays |= {"hand_m": hand.position_m, "hand_std_m": hand.position_std_m, "hand_opening": hand.opening}
             arrays["hand_opening_std"] = hand.opening_std
         return arrays | notes.arrays(len(plan), plan)
-
-
-def _pixels_only(plan: VideoPlan) -> VideoPlan:
-    return VideoPlan(
-        instruction=plan.instruction,
-        camera=plan.camera,
-        transform=plan.transform,
-        frames=plan.frames,
-        frame_dt_s=plan.frame_dt_s,
-        seed=plan.seed,
-    )
 
 
 def _row(trial: Trial, result: EpisodeResult, notes: _Notes) -> Row:

@@ -33,13 +33,11 @@ from cascade.contracts.interfaces import (
     Needs,
     Planner,
     PlanReader,
-    PlanWatcher,
     Pressed,
     Rig,
     ScheduledArm,
     Scorer,
     Trainer,
-    Watched,
 )
 from cascade.contracts.plugin import PluginConfig, PluginSpec
 from cascade.contracts.records import (
@@ -63,6 +61,7 @@ from cascade.contracts.records import (
     VideoPlan,
     Violation,
 )
+from cascade.contracts.watching import PlanWatcher, Watched
 
 __all__ = [
     "AckKind",

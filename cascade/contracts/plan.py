@@ -180,3 +180,33 @@ class VideoPlan:
             self._frames = self._checked(self._decode())
             self._decode = None
         return self._frames
+
+    def with_readout(self, readout: EeReadout) -> VideoPlan:
+        """Return the same plan, under the same name, as somebody else reads it; nothing is decoded for that."""
+        return VideoPlan(
+            instruction=self.instruction,
+            camera=self.camera,
+            transform=self.transform,
+            frame_dt_s=self.frame_dt_s,
+            latents=self.latents,
+            flow=self.flow,
+            readout=readout,
+            actions=self.actions,
+            seed=self.seed,
+            provenance=self.provenance,
+            plan_id=self.plan_id,
+            frames=self._frames,
+            decode=None if self.decoded else lambda: self.frames,
+            length=len(self),
+        )
+
+    def pixels_only(self) -> VideoPlan:
+        """Return a plan, with a name of its own, that holds nothing but what can be seen."""
+        return VideoPlan(
+            instruction=self.instruction,
+            camera=self.camera,
+            transform=self.transform,
+            frames=self.frames,
+            frame_dt_s=self.frame_dt_s,
+            seed=self.seed,
+        )

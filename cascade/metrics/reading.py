@@ -81,7 +81,7 @@ def read_hand(built: ActionExtractor, plan: VideoPlan, scene: Scene) -> EeReadou
     """
     if not isinstance(built, PlanReader):
         raise IncompatibleError("extractor: expected one that reads the hand, found one that does not.")
-    return built.read(_without_readout(plan), scene.observation)
+    return built.read(plan.pixels_only(), scene.observation)
 
 
 def dry_run(built: ActionExtractor, plan: VideoPlan, scene: Scene) -> Targets:
@@ -123,14 +123,3 @@ def _after(observation: Observation, chunk: ActionChunk, camera: str) -> Observa
     image = replace(observation.image(camera), segment_names={})
     arm = replace(observation.arm, T_base_ee=T, gripper_opening=opening)
     return Observation(images={**observation.images, camera: image}, arm=arm)
-
-
-def _without_readout(plan: VideoPlan) -> VideoPlan:
-    return VideoPlan(
-        instruction=plan.instruction,
-        camera=plan.camera,
-        transform=plan.transform,
-        frames=plan.frames,
-        frame_dt_s=plan.frame_dt_s,
-        seed=plan.seed,
-    )

@@ -10,7 +10,7 @@ import pytest
 from cascade.compose import compose
 from cascade.config import load_rig
 from cascade.contracts import ActionChunk, ActionSpace, DataError, ImageTransform, Needs, VideoPlan
-from cascade.contracts.interfaces import Watched
+from cascade.contracts.watching import Watched
 from cascade.events import NoRecord
 from cascade.pipeline import Stages
 from cascade.plugins import build_plugin

@@ -223,3 +223,42 @@ def test_keyframes_keep_the_instant_of_a_grasp() -> None:
     index = keyframe_indices(position, opening, 16)
     assert np.sum((index >= 60) & (index < 66)) >= 2
     assert path_progress(position, opening)[0] == 0.0
+
+
+def test_another_reading_leaves_the_plan_as_it_is_and_decodes_nothing() -> None:
+    frames = np.random.default_rng(0).integers(0, 255, (3, 32, 32, 3), dtype=np.uint8)
+    asked = []
+
+    def decode() -> np.ndarray:
+        asked.append(1)
+        return frames
+
+    undrawn = VideoPlan(
+        instruction="open the door",
+        camera="corner",
+        transform=ImageTransform.centre_square(64, 48, 32),
+        decode=decode,
+        length=3,
+        provenance={"planner": "x"},
+    )
+    n = np.ones(3)
+    read = undrawn.with_readout(
+        EeReadout(position_m=np.zeros((3, 3)), opening=n, position_std_m=n, opening_std=n, source="test")
+    )
+
+    assert (read.plan_id, read.provenance, len(read)) == (undrawn.plan_id, undrawn.provenance, 3)
+    assert read.readout is not None
+    assert undrawn.readout is None
+    assert not asked
+    np.testing.assert_array_equal(read.frames, frames)
+    assert undrawn.frames is read.frames
+    assert len(asked) == 1
+
+
+def test_what_can_be_seen_of_a_plan_has_a_name_of_its_own_and_nothing_else() -> None:
+    whole = plan(provenance={"planner": "x"}, seed=4)
+    seen = whole.pixels_only()
+
+    assert seen.plan_id != whole.plan_id
+    assert (seen.readout, seen.latents, seen.provenance, seen.seed) == (None, None, {}, 4)
+    np.testing.assert_array_equal(seen.frames, whole.frames)
