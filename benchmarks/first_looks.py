@@ -21,7 +21,7 @@ from cascade.contracts import DemoStep
 from cascade.contracts.keyframes import keyframe_indices
 from cascade.plugins import build_plugin
 from cascade.suites import find_suite, suite_settings
-from planner.frames import apply_transform, plan_transform
+from planner.frames import plan_transform
 from planner.training.data import project
 
 SIZE_PX, FRAMES = 128, 16
@@ -100,7 +100,7 @@ def looks(
         uv = project(path[:, :3], transform.intrinsics(image.K), image.T_base_cam) * (2 / SIZE_PX) - 1
         rows.append(
             {
-                "frames": apply_transform(image.rgb, transform),
+                "frames": transform.apply(image.rgb),
                 "path": path.astype(np.float32),
                 "uv": np.clip(uv, -1.5, 1.5).astype(np.float32),
                 "camera": np.array(camera),

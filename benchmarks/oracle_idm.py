@@ -29,7 +29,6 @@ from cascade.contracts import EeReadout, ImageTransform, VideoPlan
 from cascade.contracts.keyframes import keyframe_indices
 from cascade.contracts.plan_file import load_plan, save_plan
 from cascade.follower import follow
-from cascade.gate import plan_view
 from cascade.plugins import build_plugin
 from cascade.suites import Suite, find_suite
 
@@ -141,7 +140,7 @@ def whole_plans(rig: Any, task: str, seed: int, frames: int) -> dict[str, VideoP
             instruction="",
             camera=camera,
             transform=whole,
-            frames=np.stack([plan_view(image, whole) for image in images]),
+            frames=np.stack([whole.apply(image) for image in images]),
             readout=truth,
             seed=seed,
             provenance={"planner": "oracle", "task": task, "layout_seed": seed, "expert_succeeded": success},

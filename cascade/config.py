@@ -6,6 +6,7 @@ both of them with an instruction. Values come from defaults, then the file, then
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -269,7 +270,7 @@ def override(loaded: Loaded, overrides: Iterable[str]) -> Loaded:
         if not sign or not all(parts):
             raise ConfigError(f"--set {text!r}: expected key=value.", "For example --set planner.options.steps=4.")
         try:
-            parsed = yaml.safe_load(value)
+            parsed = yaml.load(value, Loader=_UniqueKeys)  # noqa: S506  (a SafeLoader)
         except yaml.YAMLError as error:
             raise ConfigError(f"--set {text!r}: expected a YAML value.", "Quote texts with colons.") from error
         node = values
@@ -348,7 +349,7 @@ def _copy(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class _UniqueKeys(yaml.SafeLoader):
-    """Safe loader that refuses a key given twice instead of silently keeping the last."""
+    """Safe loader that refuses a key given twice, and for which `no` and `on` are words, as in YAML 1.2."""
 
 
 def _mapping(loader: _UniqueKeys, node: yaml.MappingNode) -> dict[Any, Any]:
@@ -360,3 +361,9 @@ def _mapping(loader: _UniqueKeys, node: yaml.MappingNode) -> dict[Any, Any]:
 
 
 _UniqueKeys.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
+_BOOL = "tag:yaml.org,2002:bool"
+_UniqueKeys.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if tag != _BOOL]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_UniqueKeys.add_implicit_resolver(_BOOL, re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF"))

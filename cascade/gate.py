@@ -18,7 +18,6 @@ from cascade.contracts.records import (
     ActionChunk,
     ArmState,
     GateReport,
-    ImageTransform,
     Limits,
     Observation,
     SpaceKind,
@@ -34,19 +33,6 @@ if TYPE_CHECKING:
 SAME_PSNR_DB = 99.0  # reported for identical images, whose true value is infinite
 P_EXEC = "p_exec"  # name of the check of a calibrated gate
 MOVED_SHARE = 0.05  # motion is measured on this share of most changed pixels
-
-
-def plan_view(rgb: NDArray[np.uint8], transform: ImageTransform) -> NDArray[np.uint8]:
-    """Return a camera image (H, W, 3) as the plan sees it: cropped and scaled."""
-    import cv2
-
-    u, v, width, height = (round(value) for value in transform.crop_px)
-    crop = rgb[v : v + height, u : u + width]
-    if crop.shape[1::-1] == transform.size_px:
-        return np.ascontiguousarray(crop)
-    smaller = transform.size_px[0] < crop.shape[1]
-    resized = cv2.resize(crop, transform.size_px, interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR)
-    return np.asarray(resized, dtype=np.uint8)
 
 
 def check_plan(
@@ -76,7 +62,7 @@ def check_plan(
     failed: list[Violation] = []
     calibration = calibration_of(settings)
     if settings.first_frame:
-        seen = plan_view(observation.image(plan.camera).rgb, plan.transform)
+        seen = plan.transform.apply(observation.image(plan.camera).rgb)
         value = psnr_db(seen, plan.frames[0])
         text = "The plan begins with another scene than the camera sees."
         least_db = settings.min_first_frame_psnr_db if calibration is None else calibration.first_frame_db

@@ -135,12 +135,11 @@ def _proprioception(steps: list[DemoStep]) -> tuple[NDArray[np.float64], NDArray
 
 
 def _frames(steps: list[DemoStep], config: OracleConfig) -> NDArray[np.uint8]:
-    from cascade.gate import plan_view
 
     images = [step.observation.image(config.camera) for step in steps if step.observation is not None]
     height, width = images[0].rgb.shape[:2]
     transform = _transform(width, height, config)
-    return np.stack([plan_view(image.rgb, transform) for image in images])
+    return np.stack([transform.apply(image.rgb) for image in images])
 
 
 def _transform(width: int, height: int, config: OracleConfig) -> ImageTransform:

@@ -8,7 +8,7 @@ from cascade.calibration_gate.calibration import Bound, GateCalibration
 from cascade.contracts.errors import DataError, IncompatibleError
 from cascade.contracts.interfaces import PlanReader
 from cascade.contracts.records import EeReadout, Limits, Observation, VideoPlan, Violation
-from cascade.gate import P_EXEC, plan_view
+from cascade.gate import P_EXEC
 from cascade.metrics.cues import Cues, Reading, cues_of
 from cascade.metrics.hand_flow import View
 
@@ -128,10 +128,10 @@ def reading_of(plan: VideoPlan, observation: Observation, hand: EeReadout, limit
         pass
     else:
         grey = np.repeat(seen[..., None].astype(np.uint8) * 255, 3, axis=2)
-        mask = np.asarray(plan_view(grey, plan.transform)[..., 0] > 127, dtype=np.bool_)
+        mask = np.asarray(plan.transform.apply(grey)[..., 0] > 127, dtype=np.bool_)
     return Reading(
         frames=plan.frames,
-        seen=plan_view(image.rgb, plan.transform),
+        seen=plan.transform.apply(image.rgb),
         view=View(plan.transform.intrinsics(image.K), image.T_base_cam),
         start_m=observation.arm.position_m,
         hand_m=hand.position_m,

@@ -62,14 +62,10 @@ def anchored(
     """
     anchors: list[Anchor] = []
     if opening[0] < CLOSED_AT_START:
-        return position_m.copy(), anchors  # it holds something already
+        return position_m.copy(), anchors  # it holds something already: depth may be missing
     points = image.points_m()
-    closing, releasing = frames_of_change(position_m, opening, rules)
-    for frame in sorted(closing):
+    for frame, _ in grasp_spans(position_m, opening, rules):
         place = position_m[frame]
-        until = min((f for f in releasing if f > frame), default=len(position_m) - 1)
-        if not takes_along(position_m[frame : until + 1]):
-            continue  # imagined fingers close a little where a press ends
         if place[2] > table_m(points, place) + TALL_M:
             continue  # an empty hand may close in the air, to push with
         mask = image.mask(segment) if source == "segment" else standing_out(points, place)
@@ -92,6 +88,19 @@ def nearness(position_m: Floats, frame: int) -> Floats:
     level = np.linalg.norm(position_m[:, :2] - position_m[frame, :2], axis=1)
     share: Floats = np.clip((FAR_M - level) / (FAR_M - NEAR_M), 0.0, 1.0)
     return share
+
+
+def grasp_spans(position_m: Floats, opening: Floats, rules: WaypointRules) -> list[tuple[int, int]]:
+    """Return frames (closing, opening or end) of every grasp that takes something along, in order.
+
+    Imagined fingers close a little where a press ends, too; nothing is taken along then.
+    """
+    if opening[0] < CLOSED_AT_START:
+        return []  # it holds something already
+    closing, releasing = frames_of_change(position_m, opening, rules)
+    end = len(position_m) - 1
+    spans = [(f, min((r for r in releasing if r > f), default=end)) for f in sorted(closing)]
+    return [(f, until) for f, until in spans if takes_along(position_m[f : until + 1])]
 
 
 def takes_along(way_m: Floats) -> bool:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from cascade.contracts import CameraImage, EeReadout, Observation, VideoPlan
+from cascade.contracts import EeReadout, Observation, VideoPlan
 from idm.waypoints import Waypoints
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class ClosedLoop:
 
     def look(self, observation: Observation) -> Motions:
         """Read the current image against every frame of the plan."""
-        image = fitted(observation.image(self._plan.camera), self._plan)
+        image = self._plan.transform.apply(observation.image(self._plan.camera).rgb)
         arm = observation.arm
         return self._reader.motions(image, self._plan.camera, self._encoding, arm.position_m, arm.gripper_opening)
 
@@ -150,16 +150,3 @@ def combined(
     relative_std = float(np.sqrt(scatter**2 + LEAST_STD_M**2 + (STD_PER_M * far) ** 2))
     a, r = 1 / float(absolute_std_m[frame]) ** 2, 1 / relative_std**2
     return r / (a + r) * (relative_m[frame] - absolute_m[frame]), float(1 / np.sqrt(a + r))
-
-
-def fitted(image: CameraImage, plan: VideoPlan) -> NDArray[np.uint8]:
-    """Return a camera image cropped and sized as the plan's frames are (h, w, 3)."""
-    import cv2
-
-    x, y, width, height = (round(v) for v in plan.transform.crop_px)
-    part = np.ascontiguousarray(image.rgb[y : y + height, x : x + width])
-    size = plan.transform.size_px
-    if (width, height) == tuple(size):
-        return part
-    sized: NDArray[np.uint8] = np.asarray(cv2.resize(part, size, interpolation=cv2.INTER_AREA), np.uint8)
-    return sized

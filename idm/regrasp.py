@@ -23,14 +23,14 @@ from idm.anchoring import (
     TALL_M,
     Anchor,
     Source,
+    grasp_spans,
     nearness,
     shift_onto,
     shifted,
     standing_out,
     table_m,
-    takes_along,
 )
-from idm.waypoints import CLOSED_AT_START, Floats, WaypointRules, Waypoints, frames_of_change, plan_waypoints
+from idm.waypoints import Floats, WaypointRules, Waypoints, plan_waypoints
 
 Bools = NDArray[np.bool_]
 
@@ -229,7 +229,7 @@ class Retry:
         waypoints: Waypoints,
         image: CameraImage | None,
     ) -> None:
-        self._left, self._rules, self._grasps = attempts, rules, grasps
+        self._attempts, self._rules, self._grasps = attempts, rules, grasps
         self._tries = 0
         self._seen: tuple[Floats | None, float] = (None, 0.0)  # where the thing was, and when [s]
         self._stage: Literal["follow", "clear", "close"] = "follow"
@@ -242,7 +242,7 @@ class Retry:
     @property
     def watches(self) -> bool:
         """Whether there is a grasp left to look after, and a try left for it."""
-        return self._left > 0 and self._active is not None
+        return self._tries < self._attempts and self._active is not None
 
     @property
     def grasps(self) -> Grasps:
@@ -266,12 +266,11 @@ class Retry:
     def watch(self, observation: Observation, camera: str) -> Watched:
         """Say whether the grasp under way has to be tried again."""
         check = self._active
-        if self._left <= 0 or check is None or self._stage != "follow":
+        if self._tries >= self._attempts or check is None or self._stage != "follow":
             return Watched(verdict="on")
         why = check.missed(observation.arm, observation.images.get(camera))
         if not why:
             return Watched(verdict="on")
-        self._left -= 1
         self._tries += 1
         self._stage = "clear"
         return Watched(verdict="again", why=f"Nothing is held: {why}.")
@@ -355,12 +354,7 @@ class Grasps:
 
     def spans(self, rules: WaypointRules) -> list[tuple[int, int]]:
         """Return plan frames (closing, opening or end) of every grasp that takes something along, in order."""
-        closing, releasing = frames_of_change(self.position_m, self.opening, rules)
-        if self.opening[0] < CLOSED_AT_START:
-            return []
-        end = len(self.position_m) - 1
-        spans = [(f, min((r for r in releasing if r > f), default=end)) for f in sorted(closing)]
-        return [(f, until) for f, until in spans if takes_along(self.position_m[f : until + 1])]
+        return grasp_spans(self.position_m, self.opening, rules)
 
     def placed_again(self, frame: int, near_m: Floats, image: CameraImage | None) -> Grasps:
         """Return them with the closing of a frame where the thing near a place is now; as before where none shows.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,19 +13,6 @@ from cascade.contracts.errors import DataError
 Image = NDArray[np.uint8]
 View = Literal["square", "whole"]
 """What of the camera image a plan shows: its centred square, or all of it, squeezed into a square."""
-
-
-def apply_transform(rgb: Image, transform: ImageTransform) -> Image:
-    """Return `rgb` (H, W, 3) cropped and scaled as `transform` says."""
-    import cv2
-
-    u, v, width, height = (round(x) for x in transform.crop_px)
-    crop = rgb[v : v + height, u : u + width]
-    if crop.shape[:2] == transform.size_px[::-1]:
-        return np.ascontiguousarray(crop)
-    shrinks = transform.size_px[0] < crop.shape[1]
-    scaled: Any = cv2.resize(crop, transform.size_px, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
-    return np.asarray(scaled, dtype=np.uint8)
 
 
 def centre_square(width: int, height: int, size: int) -> ImageTransform:
@@ -45,7 +32,7 @@ def plan_transform(width: int, height: int, size: int, view: View) -> ImageTrans
 def resize_video(frames: Image, size: int) -> Image:
     """Return the centred square of every frame (T, H, W, 3), scaled to size x size."""
     transform = centre_square(frames.shape[2], frames.shape[1], size)
-    return np.stack([apply_transform(frame, transform) for frame in frames])
+    return np.stack([transform.apply(frame) for frame in frames])
 
 
 def sample_frames(frames: Image, count: int) -> Image:
@@ -61,4 +48,4 @@ def first_frame(
     """Return the observation's image as plan pixels, and how it became them."""
     rgb = observation.image(camera).rgb
     transform = plan_transform(rgb.shape[1], rgb.shape[0], size, view)
-    return apply_transform(rgb, transform), transform
+    return transform.apply(rgb), transform

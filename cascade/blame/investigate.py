@@ -27,7 +27,7 @@ from cascade.blame.verdict import SCHEMA_VERSION, Blame, Check, Stage, decide, w
 from cascade.config import RunConfig, load_run
 from cascade.contracts import CascadeError, DataError
 from cascade.contracts.keyframes import keyframe_indices
-from cascade.gate import plan_view, psnr_db
+from cascade.gate import psnr_db
 from cascade.metrics.agreement import agreement, paired
 from cascade.metrics.reading import Scene
 from cascade.metrics.tube import path_error, tube_error
@@ -257,7 +257,7 @@ def _imagination(record: RunRecord, chosen: int | None, found: Readings | None) 
             )
         )
     if len(record.executed):
-        begins = psnr_db(plan_view(record.executed[0], plan.transform), plan.frames[0])
+        begins = psnr_db(plan.transform.apply(record.executed[0]), plan.frames[0])
         checks.append(
             Check(
                 stage=Stage.PLAN,

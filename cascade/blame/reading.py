@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 from cascade.config import RunConfig, StageConfig
 from cascade.contracts import ActionExtractor, CascadeError, EeReadout, PlanReader, VideoPlan
 from cascade.contracts.keyframes import keyframe_indices
-from cascade.gate import plan_view
 from cascade.metrics.paths import MIN_PATH_M, extent
 from cascade.metrics.reading import Scene, dry_run, read_hand
 from cascade.pipeline import closing
@@ -67,7 +66,7 @@ def film_of(record: RunRecord, number: int) -> Film | None:
     rows = np.clip(np.searchsorted(track.step, record.executed_step[filmed]), 0, len(track) - 1)
     opening = np.nan_to_num(track.opening[rows], nan=1.0)
     chosen = keyframe_indices(track.measured_m[rows], opening, len(plan) - 1)
-    frames = np.stack([plan_view(record.executed[i], plan.transform) for i in filmed[chosen]])
+    frames = np.stack([plan.transform.apply(record.executed[i]) for i in filmed[chosen]])
     film = VideoPlan(instruction=plan.instruction, camera=plan.camera, transform=plan.transform, frames=frames)
     return Film(plan=film, measured_m=track.measured_m[rows[chosen]])
 

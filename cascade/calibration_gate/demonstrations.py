@@ -13,7 +13,6 @@ from cascade.config import RigConfig
 from cascade.contracts.errors import ConfigError, DataError
 from cascade.contracts.interfaces import Demonstrator, EpisodeSource, Rig
 from cascade.contracts.records import ImageTransform
-from cascade.gate import plan_view
 from cascade.goal import Example
 from cascade.plugins import build_plugin
 
@@ -105,7 +104,7 @@ def _shown(rig: Rig, expert: Demonstrator, task: str, seed: int, camera: str, si
 
 def _square(image: NDArray[np.uint8], size_px: int) -> NDArray[np.uint8]:
     height, width = image.shape[:2]
-    return plan_view(image, ImageTransform.centre_square(width, height, size_px))
+    return ImageTransform.centre_square(width, height, size_px).apply(image)
 
 
 def _write(path: Path, known: dict[str, Example | None]) -> None:

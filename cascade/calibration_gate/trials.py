@@ -22,7 +22,6 @@ from cascade.contracts.keyframes import keyframe_indices
 from cascade.contracts.records import ActionChunk, CameraImage, Observation, VideoPlan
 from cascade.events import Look, NoRecord, weights_of
 from cascade.follower import ControlStep
-from cascade.gate import plan_view
 from cascade.outcome import EpisodeResult
 from cascade.pipeline import Stages, build_stages
 from cascade.plugins import build_plugin
@@ -216,7 +215,7 @@ class _Notes(NoRecord):
         numbers = np.array(sorted(self._pictures))
         chosen = keyframe_indices(path, opening, count - 1)
         nearest = [int(numbers[np.abs(numbers - index - 1).argmin()]) for index in chosen]
-        found["executed"] = np.stack([plan_view(self._pictures[number], plan.transform) for number in nearest])
+        found["executed"] = np.stack([plan.transform.apply(self._pictures[number]) for number in nearest])
         return found
 
 

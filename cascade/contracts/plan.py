@@ -49,6 +49,17 @@ class ImageTransform:
         plan_K: Floats = A @ K
         return plan_K
 
+    def apply(self, rgb: Image) -> Image:
+        """Return a camera image (H, W, 3) as the plan sees it: cropped and scaled."""
+        import cv2
+
+        u, v, width, height = (round(value) for value in self.crop_px)
+        crop = rgb[v : v + height, u : u + width]
+        if crop.shape[1::-1] == self.size_px:
+            return np.ascontiguousarray(crop)
+        how = cv2.INTER_AREA if self.size_px[0] < crop.shape[1] else cv2.INTER_LINEAR
+        return np.asarray(cv2.resize(crop, self.size_px, interpolation=how), dtype=np.uint8)
+
     def to_camera(self, uv: Floats) -> Floats:
         """Map (..., 2) plan pixels to camera pixels."""
         camera_uv: Floats = uv / np.array(self.scale) + np.array(self.crop_px[:2])

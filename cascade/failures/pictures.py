@@ -11,7 +11,6 @@ from cascade.contracts.records import CameraImage, VideoPlan
 from cascade.failures.evidence import targets_of
 from cascade.failures.expert import Need
 from cascade.failures.witness import Account
-from cascade.gate import plan_view
 
 Floats = NDArray[np.float64]
 Image = NDArray[np.uint8]
@@ -47,7 +46,7 @@ def write_picture(path: Path, account: Account, need: Need | None, image: Camera
     upper = [_drawn(plan.frames[i], read, READ, marks, plan, image) for i in _spread(len(plan.frames))]
     lower = []
     for i in _spread(len(seen)):
-        frame = plan_view(account.pictures[seen[i]], plan.transform)
+        frame = plan.transform.apply(account.pictures[seen[i]])
         lower.append(_drawn(frame, hand[: seen[i] + 1], HAND, marks, plan, image))
     sheet = np.concatenate([np.concatenate(row, axis=1) for row in (upper, lower)], axis=0)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -13,7 +13,6 @@ from cascade.contracts import CascadeError, DataError, EeReadout, ImageTransform
 from cascade.contracts.keyframes import keyframe_indices
 from cascade.contracts.plan_file import load_plan
 from cascade.contracts.video import read_video
-from cascade.gate import plan_view
 from cascade.metrics.evidence import Evidence
 from cascade.metrics.paths import warp_pairs
 from cascade.metrics.reading import Scene, Targets, dry_run, extractor, look, read_hand
@@ -154,7 +153,7 @@ def _on_plan_clock(
         return chosen, None
     steps = track.step[chosen]
     nearest = np.abs(record.executed_step[None, :] - steps[:, None]).argmin(axis=1)
-    pictures = np.stack([plan_view(record.executed[i], plan.transform) for i in nearest])
+    pictures = np.stack([plan.transform.apply(record.executed[i]) for i in nearest])
     return chosen, pictures
 
 
@@ -209,7 +208,7 @@ def evidence_of(subject: Subject) -> Evidence:
         frames=plan.frames,
         frame_dt_s=plan.frame_dt_s,
         reference=_aligned(subject),
-        camera_frame=None if scene is None else plan_view(scene.observation.image(plan.camera).rgb, plan.transform),
+        camera_frame=None if scene is None else plan.transform.apply(scene.observation.image(plan.camera).rgb),
         path_m=None if hand is None else hand.position_m,
         motion_m=motion[0],
         motion_opening=motion[1],
@@ -272,7 +271,7 @@ def _object_mask(subject: Subject) -> Bools | None:
         mask = image.mask(OBJECT)
     except DataError:
         return None
-    seen = plan_view(np.repeat(mask[..., None].astype(np.uint8) * 255, 3, axis=2), subject.plan.transform)
+    seen = subject.plan.transform.apply(np.repeat(mask[..., None].astype(np.uint8) * 255, 3, axis=2))
     result = np.asarray(seen[..., 0] > 127, dtype=np.bool_)
     return result if result.any() else None
 

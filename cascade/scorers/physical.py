@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from cascade.contracts import Candidate, Measure, Needs, Observation
-from cascade.gate import plan_view, psnr_db
+from cascade.gate import psnr_db
 from cascade.metrics.image_motion import moves
 from cascade.metrics.physical import camera_stillness, teleport, track_survival
 from cascade.scorers.paths import hand_path
@@ -59,6 +59,6 @@ class FirstFrame:
         scores: list[float | None] = []
         for candidate in candidates:
             plan = first_view(candidate.plan)
-            seen = plan_view(observation.image(plan.camera).rgb, plan.transform)
+            seen = plan.transform.apply(observation.image(plan.camera).rgb)
             scores.append(psnr_db(seen, plan.frames[0]))
         return scores

@@ -13,7 +13,6 @@ from cascade.contracts.errors import DataError
 from cascade.contracts.interfaces import EpisodeAware, Needs, Planner, Rig
 from cascade.contracts.plugin import PluginConfig, PluginSpec
 from cascade.contracts.records import CameraImage, Observation, VideoPlan
-from cascade.gate import plan_view
 from cascade.plugins import build_plugin
 from cascade.testing.spoils import Spoil, spoil
 
@@ -146,7 +145,7 @@ def object_mask(plan: VideoPlan, observation: Observation) -> NDArray[np.bool_] 
     except DataError:
         return None
     grey = np.repeat(mask[..., None].astype(np.uint8) * 255, 3, axis=2)
-    return np.asarray(plan_view(grey, plan.transform)[..., 0] > 127, dtype=np.bool_)
+    return np.asarray(plan.transform.apply(grey)[..., 0] > 127, dtype=np.bool_)
 
 
 def _build(config: Any) -> SpoiledPlanner:

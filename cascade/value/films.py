@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from cascade.contracts import EpisodeSource, ImageTransform
 from cascade.contracts.errors import DataError
 from cascade.contracts.keyframes import keyframe_indices, path_progress
-from cascade.gate import plan_view
 from cascade.value.model import shrunk
 
 
@@ -60,7 +59,7 @@ def load_films(
             Film(
                 instruction=episode.instruction,
                 seed=episode.seed,
-                frames=shrunk(np.stack([plan_view(frames[k], view) for k in picks])),
+                frames=shrunk(np.stack([view.apply(frames[k]) for k in picks])),
                 done=(progress[picks] / progress[-1]).astype(np.float32),
                 held_out=episode.seed % hold_every == hold_every - 1,
             )

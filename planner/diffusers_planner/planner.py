@@ -27,7 +27,7 @@ from planner.diffusers_planner.memory import explain_memory
 from planner.diffusers_planner.options import DiffusersConfig, LoraConfig
 from planner.diffusers_planner.prompts import PromptCache, check_profile, write_prompt
 from planner.diffusers_planner.sizes import Canvas, as_bytes, choose_canvas, choose_frames
-from planner.frames import apply_transform, centre_square, first_frame, sample_frames
+from planner.frames import centre_square, first_frame, sample_frames
 
 Image = NDArray[np.uint8]
 _log = logging.getLogger(__name__)
@@ -164,7 +164,7 @@ class DiffusersPlanner:
     def _picture(self, image: CameraImage) -> Image:
         height, width = image.rgb.shape[:2]
         side = min(width, height)
-        return self._canvas.place(apply_transform(image.rgb, centre_square(width, height, side)))
+        return self._canvas.place(centre_square(width, height, side).apply(image.rgb))
 
     def _sample(self, asked: Asked) -> VideoPlan:
         began = time.perf_counter()

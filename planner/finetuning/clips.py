@@ -14,7 +14,7 @@ from cascade.contracts.keyframes import keyframe_indices
 from planner.diffusers_planner.prompts import write_prompt
 from planner.diffusers_planner.sizes import Canvas
 from planner.finetuning.options import FinetuneConfig
-from planner.frames import apply_transform, centre_square
+from planner.frames import centre_square
 from planner.training.data import MIN_FRAMES, is_held_out
 
 Image = NDArray[np.uint8]
@@ -105,7 +105,7 @@ def clip_pixels(episode: Episode, camera: str, clip: Clip, canvas: Canvas) -> Im
     """Return the clip's frames (T, H, W, 3) as the planner would show them to the model."""
     video = episode.frames[camera]
     transform = centre_square(video.shape[2], video.shape[1], min(video.shape[1:3]))
-    return np.stack([canvas.place(apply_transform(video[index], transform)) for index in clip.indices])
+    return np.stack([canvas.place(transform.apply(video[index])) for index in clip.indices])
 
 
 class Order:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from cascade.contracts import Episode, EpisodeSource
 from cascade.contracts.errors import DataError
-from planner.frames import apply_transform, plan_transform
+from planner.frames import plan_transform
 from planner.phrases import task_name
 from planner.training.data import is_held_out
 
@@ -66,7 +66,7 @@ def to_film(episode: Episode, camera: str, horizon: int, held_out: float) -> Fil
     starts = np.arange(0, len(video), max(1, round(FRAME_S * episode.fps)))
     hand = np.concatenate([episode.ee_position_m, episode.gripper_opening[:, None]], axis=1)
     return Film(
-        frames=np.stack([apply_transform(video[i], transform) for i in starts]),
+        frames=np.stack([transform.apply(video[i]) for i in starts]),
         hand=hand[starts].astype(np.float32),
         targets=np.stack([chunk_of(episode, int(i), horizon) for i in starts]).astype(np.float32),
         task=task_name(episode.task),

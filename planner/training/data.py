@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from cascade.contracts import Episode, EpisodeSource
 from cascade.contracts.errors import DataError
 from cascade.contracts.keyframes import keyframe_indices, path_progress
-from planner.frames import View, apply_transform, plan_transform
+from planner.frames import View, plan_transform
 from planner.phrases import task_name
 from planner.strides import SHARES, WHOLE, Stride
 from planner.training.spacing import progress_indices, video_progress
@@ -103,7 +103,7 @@ def to_track(
         )
     video = episode.frames[camera]
     transform = plan_transform(video.shape[2], video.shape[1], size, view)
-    frames = np.stack([apply_transform(frame, transform) for frame in video])
+    frames = np.stack([transform.apply(frame) for frame in video])
     if not labelled:
         return _video(episode, frames, held_out, number)
     position = np.asarray(episode.ee_position_m, np.float64)

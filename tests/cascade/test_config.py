@@ -119,6 +119,16 @@ def test_files_that_are_not_plain_mappings_are_refused(tmp_path, text, message):
         load_yaml(path)
 
 
+@pytest.mark.parametrize(
+    ("text", "meant"), [("no", "no"), ("on", "on"), ("true", True), ("False", False), ("yesno", "yesno")]
+)
+def test_no_is_a_word_and_false_is_a_truth_value_as_in_yaml_1_2(tmp_path, text, meant):
+    path = tmp_path / "x.yaml"
+    path.write_text(f"a: {text}\n")
+    assert load_yaml(path).values == {"a": meant}
+    assert override(load_yaml(path), [f"b={text}"]).values == {"a": meant, "b": meant}
+
+
 def test_missing_files_and_folders_are_named(tmp_path):
     with pytest.raises(ConfigError, match="expected a YAML file, found none"):
         load_recipe(str(tmp_path / "none.yaml"))

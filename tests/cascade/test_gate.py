@@ -17,7 +17,7 @@ from cascade.contracts import (
     Verdict,
     VideoPlan,
 )
-from cascade.gate import check_chunk, check_plan, motion_levels, plan_view, psnr_db
+from cascade.gate import check_chunk, check_plan, motion_levels, psnr_db
 
 BOX = np.array([[-0.4, 0.3, 0.0], [0.4, 0.9, 0.4]])
 LIMITS = Limits(
@@ -182,7 +182,7 @@ def moving(first, levels=60):
 
 def test_a_plan_that_begins_with_what_the_camera_sees_passes_and_another_is_refused():
     rgb = noise(0)
-    view = plan_view(rgb, ImageTransform(crop_px=(16, 0, 96, 96), size_px=(96, 96)))
+    view = ImageTransform(crop_px=(16, 0, 96, 96), size_px=(96, 96)).apply(rgb)
     assert np.array_equal(view, rgb[:, 16:112])
     assert check_plan(plan_of(moving(view)), scene(rgb), SETTINGS).verdict is Verdict.PASS
     report = check_plan(plan_of(moving(view)), scene(noise(1)), SETTINGS)
@@ -229,6 +229,6 @@ def test_psnr_has_its_textbook_value():
 
 def test_a_plan_of_another_size_than_the_camera_is_compared_at_its_own():
     rgb = np.repeat(np.repeat(noise(2, (24, 32, 3)), 4, axis=0), 4, axis=1)
-    view = plan_view(rgb, ImageTransform(crop_px=(16, 0, 96, 96), size_px=(48, 48)))
+    view = ImageTransform(crop_px=(16, 0, 96, 96), size_px=(48, 48)).apply(rgb)
     assert view.shape == (48, 48, 3)
     assert psnr_db(view, np.repeat(np.repeat(rgb[::4, 16:112:4], 2, axis=0), 2, axis=1)) > 40

@@ -262,3 +262,14 @@ def test_what_can_be_seen_of_a_plan_has_a_name_of_its_own_and_nothing_else() -> 
     assert seen.plan_id != whole.plan_id
     assert (seen.readout, seen.latents, seen.provenance, seen.seed) == (None, None, {}, 4)
     np.testing.assert_array_equal(seen.frames, whole.frames)
+
+
+def test_a_camera_image_is_cropped_and_scaled_as_the_plan_shows_it() -> None:
+    rgb = np.random.default_rng(2).integers(0, 255, (128, 160, 3), dtype=np.uint8)
+    crop = ImageTransform(crop_px=(32, 16, 96, 96), size_px=(96, 96))
+
+    np.testing.assert_array_equal(crop.apply(rgb), rgb[16:112, 32:128])
+    half = ImageTransform(crop_px=(32, 16, 96, 96), size_px=(48, 48)).apply(rgb)
+    means = rgb[16:112, 32:128].reshape(48, 2, 48, 2, 3).mean(axis=(1, 3))
+    assert np.abs(half - means).max() <= 1
+    assert ImageTransform(crop_px=(0, 0, 160, 128), size_px=(320, 64)).apply(rgb).shape == (64, 320, 3)

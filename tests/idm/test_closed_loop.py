@@ -11,8 +11,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cascade.contracts import ConfigError, EeReadout, ImageTransform, IncompatibleError, VideoPlan
-from idm.closed_loop import STEPS, ClosedLoop, Motions, combined, fitted
+from cascade.contracts import ConfigError, EeReadout, IncompatibleError
+from idm.closed_loop import STEPS, ClosedLoop, Motions, combined
 from idm.network import InverseDynamicsNet
 from idm.plugins import IDM
 from idm.reading import PlanFrameReader
@@ -151,18 +151,3 @@ def test_without_pixels_there_is_no_closed_loop() -> None:
         IDM.build(IDM.config(closed_loop=True, fuse="latents"))
     with pytest.raises(IncompatibleError, match="closed_loop"):
         IDM.build(IDM.config(closed_loop=True, weights=Path("vpp")))
-
-
-def test_the_camera_image_is_shown_as_the_plan_shows_it(scene: SimpleNamespace) -> None:
-    image = scene.observation_at(np.array([0.0, 0.6, 0.2]), 1.0).image("corner")
-    frames = np.repeat(image.rgb[None, 16:112, 32:128], 2, axis=0)
-    transform = ImageTransform(crop_px=(32, 16, 96, 96), size_px=(96, 96))
-    plan = VideoPlan(instruction="", camera="corner", transform=transform, frames=frames)
-    np.testing.assert_array_equal(fitted(image, plan), frames[0])
-    half = VideoPlan(
-        instruction="",
-        camera="corner",
-        transform=ImageTransform(crop_px=(32, 16, 96, 96), size_px=(48, 48)),
-        frames=frames[:, ::2, ::2],
-    )
-    assert fitted(image, half).shape == (48, 48, 3)
