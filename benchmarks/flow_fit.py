@@ -5,8 +5,8 @@
 Plans kept by `benchmarks/oracle_idm.py --suite metaworld-11-avdc --plans ...` are used where they are there, spread
 over the tasks; without any, two of the expert's are made afresh. No plan is begun that would end after `--seconds`, if
 it took as long as the one before. CPU time of one thread [ms], tracks checked forward and backward. One line per step:
-the fit of every model at once (`fit`), dense flow and its check (`flow`, `tracks`), and the search for joints by
-appearance (`search`), which only pushes need.
+the fit of every model at once, as the extractor asks for it (`fit`) and with axes free to turn as well (`axes`), dense
+flow and its check (`flow`, `tracks`), and the search for joints by appearance (`search`), which only pushes need.
 """
 
 from __future__ import annotations
@@ -93,7 +93,8 @@ def measure(plan: VideoPlan, seen: Observation, times: dict[str, list[float]], r
     field = timed(times["flow"], lambda: dense_flow(plan.frames, settings.working_px))
     tracks = timed(times["tracks"], lambda: follow_object(plan, image, mask, settings, field))
     for _ in range(repeat):
-        models = timed(times["fit"], lambda: fit_models(tracks, K, T))
+        models = timed(times["fit"], lambda: fit_models(tracks, K, T, free_axes=False))
+        timed(times["axes"], lambda: fit_models(tracks, K, T))
     view = view_object(image, mask)
     gripper = gripper_of(image, np.array(seen.arm.position_m), by_segment=True)
     hand_px = follow_hand(plan, gripper, settings, field)
@@ -125,7 +126,7 @@ def main() -> None:
     source = str(options.plans) if found else "made afresh"
     tasks = find_suite(SUITE).tasks
     plans = kept(found, cameras) if found else fresh(tasks[: min(2, options.most)])
-    times: dict[str, list[float]] = {"fit": [], "flow": [], "tracks": [], "search": []}
+    times: dict[str, list[float]] = {"fit": [], "axes": [], "flow": [], "tracks": [], "search": []}
     count = lost = 0
     for name, plan, seen in plans:
         count, started = count + 1, monotonic()

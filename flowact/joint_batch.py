@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flowact.rigid import Bools, Floats
-from flowact.sight import Normal, Sight
+from flowact.sight import NOISE_PX, Normal, Sight
 
 ITERATIONS = 15
-ENOUGH = 5e-4  # relative gain of a step below which a model is done
+ENOUGH = 5e-4  # a model is done after a step that gains less than this, of its cost and what noise costs
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -37,46 +37,18 @@ class Joints:
     q: Floats
     free_axis: bool
 
-    def basis(self, middle_m: Floats, eye_m: Floats, to_px: Floats) -> Floats:
-        """Return (M, 4, 2 + G, 12): placements, and their derivatives by q and by what the frames share.
-
-        All of them are linear in (1, cos q, sin q, q), the second axis: a turn about the axis is what lies along it,
-        and cos and sin of what lies across (Rodrigues). Frames as in `Sight`.
-        """
-        a, count = self.axis, len(self.axis)
-        turns = self.hinge.astype(np.float64)[:, None]
-        origin, B = turns * (self.origin_m - middle_m), planes_of(a)
-        linear = np.zeros((count, 4, 6 if self.free_axis else 4, 3, 4))
-        moved = linear[..., 3]
-        outer = a[:, :, None] * a[:, None] * turns[..., None]
-        flat, across = turns[..., None] * np.eye(3) - outer, spin_of(a * turns)
-        linear[:, 0, 0, :, :3] = np.eye(3) - flat
-        linear[:, 1, 0, :, :3], linear[:, 2, 1, :, :3] = flat, -flat
-        linear[:, 2, 0, :, :3] = linear[:, 1, 1, :, :3] = across
-        if self.free_axis:
-            tilt = spin_of(B * turns[..., None])
-            lift = B[:, :, :, None] * (a * turns)[:, None, None]
-            lift = lift + lift.transpose(0, 1, 3, 2)
-            linear[:, 0, 4:, :, :3], linear[:, 1, 4:, :, :3], linear[:, 2, 4:, :, :3] = lift, -lift, tilt
-        moved[...] = -(linear[..., :3] @ origin[:, None, None, :, None])[..., 0]
-        moved[:, 0, 0] += origin - eye_m
-        slides = a - a * turns
-        moved[:, 3, 0] = moved[:, 0, 1] = slides
-        b = B * turns[..., None]  # moving the hinge by b moves a point by (1 - turn) b, and b is across the axis
-        moved[:, 0, 2:4], moved[:, 1, 2:4] = b, -b
-        moved[:, 2, 2], moved[:, 2, 3] = -b[:, 1], b[:, 0]
-        if self.free_axis:
-            moved[:, 3, 4:] = B - b
-        return np.asarray((to_px @ linear).reshape(count, 4, -1, 12))
-
     def waves(self) -> Floats:
         """Return (M, T, 4): 1, cos q, sin q and q of every frame."""
-        return np.stack([np.ones_like(self.q), np.cos(self.q), np.sin(self.q), self.q], axis=-1)
+        waves = np.ones((*self.q.shape, 4))
+        np.cos(self.q, out=waves[..., 1])
+        np.sin(self.q, out=waves[..., 2])
+        waves[..., 3] = self.q
+        return waves
 
     def path(self, point_m: Floats) -> Floats:
         """Return (M, T, 3) where a point (3,) fixed to the object goes."""
-        placements = self.basis(point_m, np.zeros(3), np.eye(3))[:, :, 0, 3::4]
-        return np.asarray(self.waves() @ placements + point_m)
+        placements = Axes.of_joints(self, np.eye(3)).placements(self.origin_m - point_m, np.zeros(3))
+        return np.asarray(self.waves() @ placements[:, :, 0, 3::4] + point_m)
 
     def of(self, chosen: Bools) -> Joints:
         """Return some of the joints."""
@@ -94,17 +66,75 @@ class Joints:
             axis=np.where(m, self.axis, other.axis),
         )
 
-    def stepped(self, dq: Floats, dg: Floats) -> Joints:
-        """Return the joints after steps dq (M, T) and dg (M, G); frame 0 stays the identity."""
-        B = planes_of(self.axis)
+    def stepped(self, dq: Floats, dg: Floats, planes: Floats) -> Joints:
+        """Return the joints after steps dq (M, T) and, in `planes_of` their axes, dg (M, G); frame 0 stays as it is."""
         q = self.q + dq
         q[:, 0] = 0.0
-        origin = self.origin_m + self.hinge[:, None] * (dg[:, None, :2] @ B)[:, 0]
+        origin = self.origin_m + self.hinge[:, None] * (dg[:, None, :2] @ planes)[:, 0]
         axis = self.axis
         if self.free_axis:
-            axis = axis + (dg[:, None, 2:] @ B)[:, 0]
+            axis = axis + (dg[:, None, 2:] @ planes)[:, 0]
             axis = axis / np.sqrt((axis * axis).sum(axis=1, keepdims=True))
         return replace(self, q=q, origin_m=origin, axis=axis)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Axes:
+    """What of the placements of M joints depends on their axes alone; made once where the axes are given.
+
+    Attributes:
+        planes: (M, 2, 3) unit vectors across each axis.
+        fixed: (M, 4, 2 + G, 3, 4) placements in pixels, and their derivatives by q and by what the frames share, of
+            hinges through the middle of the points. All are linear in (1, cos q, sin q, q), the second axis: a turn
+            about an axis is what lies along it, and cos and sin of what lies across (Rodrigues). Frames as in `Sight`.
+        to_px: (3, 3) as in `Sight`.
+    """
+
+    planes: Floats
+    fixed: Floats
+    to_px: Floats
+
+    @classmethod
+    def of_joints(cls, joints: Joints, to_px: Floats) -> Axes:
+        """Return it for the axes of joints."""
+        a, count = joints.axis, len(joints.axis)
+        turns = joints.hinge.astype(np.float64)[:, None]
+        planes = planes_of(a)
+        linear = np.zeros((count, 4, 6 if joints.free_axis else 4, 3, 4))
+        moved = linear[..., 3]
+        outer = a[:, :, None] * a[:, None] * turns[..., None]
+        flat, across = turns[..., None] * np.eye(3) - outer, spin_of(a * turns)
+        linear[:, 0, 0, :, :3] = np.eye(3) - flat
+        linear[:, 1, 0, :, :3], linear[:, 2, 1, :, :3] = flat, -flat
+        linear[:, 2, 0, :, :3] = linear[:, 1, 1, :, :3] = across
+        moved[:, 3, 0] = moved[:, 0, 1] = a - a * turns
+        b = planes * turns[..., None]  # moving the hinge by b moves a point by (1 - turn) b, and b is across the axis
+        moved[:, 0, 2:4], moved[:, 1, 2:4] = b, -b
+        moved[:, 2, 2], moved[:, 2, 3] = -b[:, 1], b[:, 0]
+        if joints.free_axis:
+            lift = planes[:, :, :, None] * (a * turns)[:, None, None]
+            lift = lift + lift.transpose(0, 1, 3, 2)
+            linear[:, 0, 4:, :, :3], linear[:, 1, 4:, :, :3], linear[:, 2, 4:, :, :3] = lift, -lift, spin_of(b)
+            moved[:, 3, 4:] = planes - b
+        return cls(planes, to_px @ linear, to_px)
+
+    def placements(self, origin_m: Floats, eye_m: Floats) -> Floats:
+        """Return (M, 4, 2 + G, 12) as `fixed`, of hinges through (M, 3) origins; an origin of a slide has no effect."""
+        basis = self.fixed.copy()
+        basis[..., 3] -= (self.fixed[..., :3] @ origin_m[:, None, None, :, None])[..., 0]
+        basis[:, 0, 0, :, 3] += (origin_m - eye_m) @ self.to_px.T
+        return basis.reshape(len(basis), 4, -1, 12)
+
+    def of(self, chosen: Bools) -> Axes:
+        """Return some of them."""
+        return replace(self, planes=self.planes[chosen], fixed=self.fixed[chosen])
+
+    def where(self, better: Bools, other: Axes) -> Axes:
+        """Return these where they got `better` (M,), the `other` elsewhere."""
+        if other is self:
+            return self
+        planes = np.where(better[:, None, None], self.planes, other.planes)
+        return replace(self, planes=planes, fixed=np.where(better[:, None, None, None, None], self.fixed, other.fixed))
 
 
 def planes_of(axis: Floats) -> Floats:
@@ -125,21 +155,24 @@ SPIN = np.array([[0, 0, 0, 0, 0, -1, 0, 1, 0], [0, 0, 1, 0, 0, 0, -1, 0, 0], [0,
 def fit_joints(start: Joints, sight: Sight) -> tuple[Joints, Floats]:
     """Return the joints fitted to what is seen, from where they start, and their costs (M,)."""
     joints, count = start, len(start.q)
+    noise = NOISE_PX**2 * float(sight.weight.sum())  # about the cost of the right model
     damping, index = np.full(count, 1e-3), np.arange(count)
     done = _Done(
         replace(joints, q=joints.q.copy(), origin_m=joints.origin_m.copy(), axis=joints.axis.copy()), np.zeros(count)
     )
-    now = _look(joints, sight)
+    axes = Axes.of_joints(joints, sight.to_px)
+    now = _look(joints, axes, sight)
     for _ in range(ITERATIONS):
         dq, dg = _steps(now, damping)
-        tried = joints.stepped(dq, dg)
-        new = _look(tried, sight)
+        tried = joints.stepped(dq, dg, axes.planes)
+        turned = Axes.of_joints(tried, sight.to_px) if tried.free_axis else axes
+        new = _look(tried, turned, sight)
         better = new.cost < now.cost  # not where it is NaN
-        active = ~(better & (now.cost - new.cost < ENOUGH * now.cost)) & (damping < 1e4)
+        active = ~(better & (now.cost - new.cost < ENOUGH * (now.cost + noise))) & (damping < 1e4)
         if better.all():
-            joints, now = tried, new
+            joints, axes, now = tried, turned, new
         else:
-            joints, now = tried.where(better, joints), new.where(better, now)
+            joints, axes, now = tried.where(better, joints), turned.where(better, axes), new.where(better, now)
         damping = np.where(better, np.maximum(damping / 5, 1e-9), damping * 8)
         if active.all():
             continue
@@ -147,7 +180,8 @@ def fit_joints(start: Joints, sight: Sight) -> tuple[Joints, Floats]:
         if not active.any():
             return done.joints, done.cost
         # What is done is left out, so that the slowest model does not make all others wait and work.
-        index, joints, now, damping = index[active], joints.of(active), now.of(active), damping[active]
+        index, damping = index[active], damping[active]
+        joints, axes, now = joints.of(active), axes.of(active), now.of(active)
     done.put(index, joints, now.cost)
     return done.joints, done.cost
 
@@ -166,9 +200,9 @@ class _Done:
         self.cost[index] = cost
 
 
-def _look(joints: Joints, sight: Sight) -> Normal:
+def _look(joints: Joints, axes: Axes, sight: Sight) -> Normal:
     """Return the normal equations of joints: in each frame, in q first and then in what the frames share."""
-    basis = joints.basis(sight.middle_m, sight.eye_m, sight.to_px)
+    basis = axes.placements(joints.origin_m - sight.middle_m, sight.eye_m)
     count, frames = joints.q.shape
     columns = (joints.waves() @ basis.reshape(count, 4, -1)).reshape(count, frames, -1, 12)
     seen = sight.look(columns[:, :, 0])

@@ -17,10 +17,9 @@ from cascade.contracts import DataError
 from flowact.articulation import JointKind, Motion, Tracks
 from flowact.joint_batch import Joints, fit_joints, planes_of
 from flowact.rigid import Floats, backproject
-from flowact.sight import Normal, Sight
+from flowact.sight import NOISE_PX, Normal, Sight
 
 HUBER_PX = 1.0  # tracks off by more than this count linearly, not squared
-NOISE_PX = 0.6  # expected error of a good track
 MOST_POINTS = 40  # neighbours move alike: more points cost time and tell little
 INDEPENDENT = 6.0  # errors of neighbouring points are alike: so many independent points per frame at most
 
@@ -156,20 +155,23 @@ class _Problem:
 
     def hinge_starts(self) -> list[_Start]:
         """Return hinges along the base frame's axes to start from: where points kept in their planes turn about."""
+        rays = backproject(self.K, self.T, self.uv, np.ones(self.uv.shape[:2])) - self.T[:3, 3]
         return [
             _Start(hinge=True, axis=axis, origin_m=origin, q=q)
             for axis in np.eye(3)
-            for origin, q in self._hinge_starts(axis)
+            for origin, q in self._hinge_starts(axis, rays)
         ]
 
     def slide_starts(self, shift: Floats) -> list[_Start]:
         """Return slides along the base frame's axes, started from shifts (T, 3)."""
         return [_Start(hinge=False, axis=a, origin_m=np.zeros(3), q=shift @ a) for a in np.eye(3)]
 
-    def _hinge_starts(self, axis: Floats) -> list[tuple[Floats, Floats]]:
-        """Return starting (origin, angles): by the turn of the point cloud, and by the circle of its centre."""
+    def _hinge_starts(self, axis: Floats, rays: Floats) -> list[tuple[Floats, Floats]]:
+        """Return starting (origin, angles): by the turn of the point cloud, and by the circle of its centre.
+
+        The rays (T, N, 3) lead from the camera to where the points are seen.
+        """
         P = self.tracks.points_m
-        rays = backproject(self.K, self.T, self.uv, np.ones(self.uv.shape[:2])) - self.T[:3, 3]
         slope = rays @ axis
         usable = (self.weight > 0) & (np.abs(slope) > 0.05)
         reach = ((P - self.T[:3, 3]) @ axis) / np.where(usable, slope, 1.0)
@@ -224,13 +226,14 @@ def _thinned(tracks: Tracks) -> Tracks:
     return Tracks(points_m=tracks.points_m[keep], uv=tracks.uv[:, keep], weight=tracks.weight[:, keep])
 
 
-def fit_models(tracks: Tracks, K: Floats, T_base_cam: Floats) -> list[Motion]:
+def fit_models(tracks: Tracks, K: Floats, T_base_cam: Floats, *, free_axes: bool = True) -> list[Motion]:
     """Return every model fitted to the tracks, best evidence first.
 
     Args:
         tracks: what was followed through the plan.
         K: (3, 3) intrinsics of the plan's frames.
         T_base_cam: (4, 4) pose of the camera.
+        free_axes: whether the best slide and hinge are fitted once more with axes free to turn, for as long again.
 
     Raises:
         DataError: no point was followed into any later frame.
@@ -243,6 +246,8 @@ def fit_models(tracks: Tracks, K: Floats, T_base_cam: Floats) -> list[Motion]:
     slides, hinges = problem.slide_starts(shift), problem.hinge_starts()
     fitted = problem.joints([*slides, *hinges], free_axis=False)
     models += fitted
+    if not free_axes:
+        return sorted(models, key=lambda m: m.evidence)
     # The best of each once more, its axis free to turn.
     again = [
         min((m for m in fitted if m.kind is kind), key=lambda m: m.evidence, default=None)

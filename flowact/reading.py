@@ -83,7 +83,7 @@ def read_plan(plan: VideoPlan, image: CameraImage, hand_m: Floats, config: FlowC
     mask = find_object(plan, image, config, robot, hand_m, hand_px)
     view = view_object(image, mask)
     tracks = follow_object(plan, image, mask, settings, field)
-    models = fit_models(tracks, K, T)
+    models = fit_models(tracks, K, T, free_axes=False)  # the search by look, for which they are, tries none
     free = next(m for m in models if m.kind is JointKind.FREE)
     readout = plan.readout if config.hand_hint != "none" else None
     if readout is not None:

@@ -14,6 +14,7 @@ import numpy as np
 
 from flowact.rigid import Bools, Floats
 
+NOISE_PX = 0.6  # expected error of a good track
 NEAREST_M = 0.05  # depths below this are taken for this
 
 # Where each of the 12 by 12 is found among the 4 by 4 sums: which of the four by rows of the placement, -1 where zero.
