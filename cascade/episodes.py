@@ -68,7 +68,9 @@ def episode_row(
     }
 
 
-def open_log(values: Mapping[str, Any], folder: Path, *, kind: str, resume: bool) -> list[Row]:
+def open_log(
+    values: Mapping[str, Any], folder: Path, *, kind: str, resume: bool, grows: str | None = None
+) -> list[Row]:
     """Make a folder of rows, or check that it holds the same measurement; return the rows it has.
 
     Args:
@@ -76,6 +78,7 @@ def open_log(values: Mapping[str, Any], folder: Path, *, kind: str, resume: bool
         folder: made if need be.
         kind: 'evaluation' or 'study'.
         resume: whether a folder that holds something may be continued.
+        grows: name of a number that may be larger than in the folder: more of the same.
 
     Raises:
         ConfigError: the folder holds something else, or cannot be written.
@@ -96,6 +99,9 @@ def open_log(values: Mapping[str, Any], folder: Path, *, kind: str, resume: bool
     if not resume:
         raise ConfigError(f"{folder}: expected a new folder, found {article} {kind}.", "Add --resume to go on with it.")
     wanted = json.loads(json.dumps(values))
+    if grows and found | {grows: wanted[grows]} == wanted and wanted[grows] > found[grows]:
+        header.write_text(json.dumps(wanted, indent=2) + "\n", encoding="utf-8")
+        return read_rows(lines)
     if found != wanted:
         differs = [key for key, value in wanted.items() if found.get(key) != value]
         raise ConfigError(

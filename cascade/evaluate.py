@@ -120,14 +120,14 @@ def run_evaluation(
         evaluation: what is measured.
         output: folder; its `evaluation.json` says what it holds.
         jobs: processes, each with a rig and stages of its own and one thread.
-        resume: continue what an interrupted evaluation left in `output`.
+        resume: continue what an interrupted evaluation left in `output`, or one of fewer episodes per task.
         on_row: called with every finished episode, those of earlier runs first.
 
     Raises:
         ConfigError: the folder holds something else, or cannot be written.
         CascadeError: stages cannot be built or do not fit the rig; errors within episodes are counted instead.
     """
-    rows = open_log(evaluation.values(), output, kind="evaluation", resume=resume)
+    rows = open_log(evaluation.values(), output, kind="evaluation", resume=resume, grows="episodes")
     for row in rows:
         on_row(row)
     done = {(row["task"], row["seed"], row["camera"]) for row in rows}

@@ -37,7 +37,9 @@ def evaluate(
     ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Processes; use 1 when latencies matter.")] = 1,
     output: Annotated[Path | None, typer.Option("--output", "-o", metavar="DIR", help="Folder of the results.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with the evaluation in --output.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the evaluation in --output; it may get more --episodes.")
+    ] = False,
     diagnose: Annotated[
         bool, typer.Option("--diagnose", help="Say why episodes failed, in failures.html with pictures (simulation).")
     ] = False,

@@ -14,6 +14,7 @@ from cascade.cli.evaluate import _camera_table
 from cascade.compose import compose
 from cascade.config import load_recipe, load_rig
 from cascade.contracts import ConfigError, PluginError
+from cascade.episodes import open_log
 from cascade.evaluate import Evaluation, run_evaluation, summarise
 from cascade.suites import SUITES, expand_tasks, find_suite, suite_settings
 
@@ -76,6 +77,19 @@ def test_an_evaluation_writes_one_line_per_episode_and_goes_on_where_it_was_inte
     assert [r["task"] for r in again] == [json.loads(line)["task"] for line in lines]
     assert result["episodes"] == 2
     assert len((tmp_path / "episodes.jsonl").read_text().splitlines()) == 2
+
+
+def test_a_log_may_be_continued_with_more_episodes_but_not_with_fewer(tmp_path):
+    def opened(**values):
+        return open_log({"seed": 1} | values, tmp_path, kind="evaluation", resume=True, grows="episodes")
+
+    assert opened(episodes=2) == []
+    (tmp_path / "episodes.jsonl").write_text('{"task": "door-open"}\n')
+    assert opened(episodes=5) == [{"task": "door-open"}]
+    with pytest.raises(ConfigError, match=r"different: episodes"):
+        opened(episodes=2)
+    with pytest.raises(ConfigError, match=r"different: seed"):
+        opened(episodes=6, seed=2)
 
 
 def test_rows_of_other_settings_have_another_digest():
