@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cascade.contracts.errors import DataError
+from cascade.metrics.arrays import Bools, Floats
 from cascade.metrics.cues import GOAL, REQUIRED, VALUE, Cues
-from cascade.metrics.result import Bools, Floats
 
 PENALTY = 1.0  # of the squared coefficients, of standardised cues
 FOLDS = 5

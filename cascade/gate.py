@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cascade.config import GateConfig
+from cascade.contracts.judgement import P_EXEC
 from cascade.contracts.records import (
     ActionChunk,
     ArmState,
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from cascade.calibration_gate.tube import Tube
 
 SAME_PSNR_DB = 99.0  # reported for identical images, whose true value is infinite
-P_EXEC = "p_exec"  # name of the check of a calibrated gate
 MOVED_SHARE = 0.05  # motion is measured on this share of most changed pixels
 
 

@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cascade.contracts.errors import DataError, WeightsError
+from cascade.metrics.arrays import Floats, Frames
 from cascade.metrics.paths import resample
-from cascade.metrics.result import Floats, Frames
 
 POINTS = 4  # of the path: at 1/4, 1/2, 3/4 and the end of what happens
 SIDE = 32  # images are shrunk to SIDE x SIDE

@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 from cascade.calibration_gate.calibration import Bound, GateCalibration
 from cascade.contracts.errors import DataError, IncompatibleError
 from cascade.contracts.interfaces import PlanReader
+from cascade.contracts.judgement import P_EXEC
 from cascade.contracts.records import EeReadout, Limits, Observation, VideoPlan, Violation
-from cascade.gate import P_EXEC
 from cascade.metrics.cues import Cues, Reading, cues_of
 from cascade.metrics.hand_flow import View
 

@@ -13,16 +13,14 @@ goal and from neighbouring frames: through each of them the goal lies at a place
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cascade.contracts import EeReadout, Observation, VideoPlan
+from idm.reading import Motions, PlanFrameReader
 from idm.waypoints import Waypoints
-
-if TYPE_CHECKING:
-    from idm.reading import PlanFrameReader
 
 Floats = NDArray[np.float64]
 
@@ -41,21 +39,6 @@ class GoalReader(Protocol):
     def goals(self, plan: VideoPlan, observation: Observation) -> PlanFrameReader:
         """Return the reader whose weights fit a plan; raises IncompatibleError when there is none."""
         ...
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Motions:
-    """What the pair head reads between one current image and the T frames of a plan.
-
-    Attributes:
-        seen_m: (3,) the hand as the pose head reads it in the current image.
-        to_goal_m: (T, 3) from the current image to each frame.
-        seconds: (T,) to go.
-    """
-
-    seen_m: Floats
-    to_goal_m: Floats
-    seconds: Floats
 
 
 @dataclass(frozen=True, slots=True, eq=False)

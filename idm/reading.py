@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -13,12 +14,26 @@ from cascade.contracts import EeReadout, ImageTransform, IncompatibleError, Obse
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from idm.closed_loop import Motions
     from idm.network import Encoding, InverseDynamicsNet
 
 Floats = NDArray[np.float64]
 Fuse = Literal["variance", "pixels", "latents"]
 SOURCE = "idm-pixels"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Motions:
+    """What the pair head reads between one current image and the T frames of a plan.
+
+    Attributes:
+        seen_m: (3,) the hand as the pose head reads it in the current image.
+        to_goal_m: (T, 3) from the current image to each frame.
+        seconds: (T,) to go.
+    """
+
+    seen_m: Floats
+    to_goal_m: Floats
+    seconds: Floats
 
 
 class PlanFrameReader:
@@ -115,8 +130,6 @@ class PlanFrameReader:
     ) -> Motions:
         """Return the motion from an image (H, W, 3) of now, with proprioception, to each of T encoded goal frames."""
         import torch
-
-        from idm.closed_loop import Motions
 
         with torch.inference_mode():
             now = self.encode(image[None], camera)

@@ -7,6 +7,8 @@ from enum import StrEnum
 
 from cascade.contracts.action import ActionChunk
 
+P_EXEC = "p_exec"  # name of the check of a calibrated gate, see `GateReport.measured`
+
 
 class Verdict(StrEnum):
     """Outcome of a gate."""

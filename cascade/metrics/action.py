@@ -7,9 +7,10 @@ import itertools
 import numpy as np
 
 from cascade.contracts.records import Limits
+from cascade.metrics.arrays import Floats
 from cascade.metrics.evidence import IkSolutions
 from cascade.metrics.paths import MIN_PATH_M, check_path, extent, grip_events
-from cascade.metrics.result import Floats, Result, measured, no_motion, unavailable
+from cascade.metrics.result import Result, measured, no_motion, unavailable
 from cascade.statistics import wilson
 
 STILL = "the hand hardly moves"

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from cascade.contracts.errors import DataError, WeightsError, did_you_mean
+from cascade.metrics.arrays import Frames
 from cascade.metrics.image_motion import STILL, check_frames, moves
-from cascade.metrics.result import Frames, Result, measured, no_motion
+from cascade.metrics.result import Result, measured, no_motion
 from cascade.metrics.visual import frechet
 
 

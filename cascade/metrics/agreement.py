@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from cascade.contracts import DataError
+from cascade.metrics.arrays import Floats
 from cascade.metrics.paths import (
     MIN_PATH_M,
     GripEvent,
@@ -23,7 +24,7 @@ from cascade.metrics.paths import (
     resample,
     warp_pairs,
 )
-from cascade.metrics.result import Floats, Result, Status, measured, no_motion, unavailable
+from cascade.metrics.result import Result, Status, measured, no_motion, unavailable
 
 GRIP_WINDOW = 2  # frames by which an opening or closing may differ
 MIN_TURN_RAD = 0.05

@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 
 from cascade.contracts.records import Limits
 from cascade.goal import GoalModel, path_points
+from cascade.metrics.arrays import Bools, Floats, Frames
 from cascade.metrics.hand_flow import View, hand_agreement
 from cascade.metrics.image_motion import forward_flow, moves, track
 from cascade.metrics.paths import MIN_PATH_M, extent, path_length
 from cascade.metrics.physical import BACKGROUND_POINTS, camera_stillness, object_untouched, track_survival
-from cascade.metrics.result import Bools, Floats, Frames, Result
+from cascade.metrics.result import Result
 
 if TYPE_CHECKING:
     from cascade.value.model import ValueModel

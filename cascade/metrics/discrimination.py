@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cascade.contracts import DataError
-from cascade.metrics.result import Bools, Floats
+from cascade.metrics.arrays import Bools, Floats
 
 DRAWS = 1000
 

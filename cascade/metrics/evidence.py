@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cascade.contracts.records import Limits
+from cascade.metrics.arrays import Bools, Floats, Frames
 from cascade.metrics.image_motion import Flow, dense_flow
-from cascade.metrics.result import Bools, Floats, Frames
 
 WORDS: Mapping[str, str] = {
     "reference": "an executed video",

@@ -13,10 +13,10 @@ from cascade.contracts import CascadeError, DataError, EeReadout, ImageTransform
 from cascade.contracts.keyframes import keyframe_indices
 from cascade.contracts.plan_file import load_plan
 from cascade.contracts.video import read_video
+from cascade.metrics.arrays import Bools, Floats, Frames
 from cascade.metrics.evidence import Evidence
 from cascade.metrics.paths import warp_pairs
 from cascade.metrics.reading import Scene, Targets, dry_run, extractor, look, read_hand
-from cascade.metrics.result import Bools, Floats, Frames
 from cascade.report.run_folder import RunRecord, read_run
 
 OBJECT = "object"

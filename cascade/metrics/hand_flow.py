@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from cascade.contracts import DataError
 from cascade.metrics.agreement import Agreement, event_f1
+from cascade.metrics.arrays import Floats
 from cascade.metrics.paths import MIN_PATH_M, check_path, extent, path_length
-from cascade.metrics.result import Floats, Status
+from cascade.metrics.result import Status
 
 PATCH_SHARE = 0.0625  # half-width of the patch around the hand, of the image's width
 FASTEST_SHARE = 0.3  # of the patch's pixels: the hand is what moves there, not the table beside it

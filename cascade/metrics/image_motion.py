@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cascade.contracts import DataError
-from cascade.metrics.result import Bools, Floats, Frames
+from cascade.metrics.arrays import Bools, Floats, Frames
 
 MIN_CHANGE_LEVELS = 8.0  # mean change of the most changed 5 % of pixels below which a video counts as still
 CHANGED_SHARE = 0.05

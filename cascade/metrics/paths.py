@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from cascade.contracts import DataError
 from cascade.contracts.keyframes import path_progress
-from cascade.metrics.result import Floats
+from cascade.metrics.arrays import Floats
 
 Indices = NDArray[np.int64]
 MIN_PATH_M = 0.05  # a hand that gets no further than this has no path to compare

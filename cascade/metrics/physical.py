@@ -6,9 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cascade.contracts import DataError
+from cascade.metrics.arrays import Bools, Floats, Frames
 from cascade.metrics.image_motion import STILL, Tracks, check_frames, moves, track
 from cascade.metrics.paths import MIN_PATH_M, extent
-from cascade.metrics.result import Bools, Floats, Frames, Result, measured, no_motion, unavailable
+from cascade.metrics.result import Result, measured, no_motion, unavailable
 
 BACKGROUND_RATE = 0.1  # how fast the running background forgets
 MASK_LEVELS = 20.0  # change against the background that counts as motion [grey levels]

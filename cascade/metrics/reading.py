@@ -13,7 +13,7 @@ from cascade.contracts import ActionChunk, ActionExtractor, EeReadout, Observati
 from cascade.contracts.errors import IncompatibleError
 from cascade.contracts.interfaces import Rig
 from cascade.contracts.records import Limits
-from cascade.metrics.result import Floats
+from cascade.metrics.arrays import Floats
 from cascade.plugins import build_plugin
 
 MAX_CHUNKS = 24

@@ -8,14 +8,9 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from cascade.metrics.evidence import Evidence
-
-Floats = NDArray[np.float64]
-Bools = NDArray[np.bool_]
-Frames = NDArray[np.uint8]
 
 
 class Status(StrEnum):

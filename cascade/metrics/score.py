@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 
 from cascade.metrics.agreement import agreement, paired
+from cascade.metrics.arrays import Floats
 from cascade.metrics.gather import Subject, evidence_of
 from cascade.metrics.image_motion import STILL, moves
 from cascade.metrics.registry import METRICS
-from cascade.metrics.result import Floats, Result, no_motion, unavailable
+from cascade.metrics.result import Result, no_motion, unavailable
 from cascade.metrics.tube import Split, extract_error, path_error, tube_error
 
 SCHEMA_VERSION = 1

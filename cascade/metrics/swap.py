@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from cascade.contracts import DataError
+from cascade.metrics.arrays import Floats
 from cascade.metrics.paths import MIN_PATH_M, extent
-from cascade.metrics.result import Floats, Status
+from cascade.metrics.result import Status
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from cascade.metrics.arrays import Floats
 from cascade.metrics.paths import BAND, MIN_PATH_M, check_path, extent, path_length, resample, warp_pairs
-from cascade.metrics.result import Floats, Result, Status, measured, no_motion
+from cascade.metrics.result import Result, Status, measured, no_motion
 
 SCORE_SCALE = 0.1  # relative distance at which the score has fallen to 1/e
 POINTS = 33

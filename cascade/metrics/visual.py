@@ -8,8 +8,9 @@ from __future__ import annotations
 import numpy as np
 
 from cascade.contracts import DataError
+from cascade.metrics.arrays import Floats, Frames
 from cascade.metrics.image_motion import FORWARD_BACKWARD_PX, STILL, Flow, check_frames, moves, sample
-from cascade.metrics.result import Floats, Frames, Result, measured, no_motion, unavailable
+from cascade.metrics.result import Result, measured, no_motion, unavailable
 
 SAME_PSNR_DB = 99.0  # reported for identical images, whose true value is infinite
 MIN_DEGREE_PX = 0.3  # dynamic degree below which flow-based scores mean nothing

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from cascade.contracts import PlanLatents, VideoPlan
 from planner.diffusers_planner.interception import Caught, Grid, check_tap, finish, intercept
-from planner.diffusers_planner.loading import Loaded
+from planner.diffusers_planner.loading import Loaded, load_pipeline
 from planner.diffusers_planner.options import DiffusersConfig
 from planner.diffusers_planner.planner import Asked, DiffusersPlanner
+from planner.diffusers_planner.prompts import check_profile
 from planner.diffusers_planner.sizes import as_bytes
 from planner.frames import sample_frames
 from planner.latents import Handover
@@ -108,3 +109,15 @@ class LatentDiffusersPlanner(DiffusersPlanner):
 def call_arguments(pipe: Any) -> list[str]:
     """Return the names of the arguments of a pipeline's call."""
     return list(inspect.signature(type(pipe).__call__).parameters)
+
+
+def load_planner(options: DiffusersConfig) -> DiffusersPlanner:
+    """Load the pipeline that `options` name.
+
+    Raises:
+        ConfigError: something is not installed, the class is unknown, or options do not fit the family.
+        WeightsError: the model is missing or broken.
+    """
+    check_profile(options.prompt_profile)
+    latent = options.output == "latent" or options.stop_at is not None or options.tap is not None
+    return (LatentDiffusersPlanner if latent else DiffusersPlanner)(options, load_pipeline(options))

@@ -22,7 +22,7 @@ from cascade.contracts import (
     OperatorStop,
     VideoPlan,
 )
-from planner.diffusers_planner.loading import Loaded, load_pipeline
+from planner.diffusers_planner.loading import Loaded
 from planner.diffusers_planner.memory import explain_memory
 from planner.diffusers_planner.options import DiffusersConfig, LoraConfig
 from planner.diffusers_planner.prompts import PromptCache, check_profile, write_prompt
@@ -83,21 +83,6 @@ class DiffusersPlanner:
         )
         self._stop = threading.Event()
         self.on_step: Callable[[int, int, int], None] | None = None
-
-    @classmethod
-    def load(cls, options: DiffusersConfig) -> DiffusersPlanner:
-        """Load the pipeline that `options` name.
-
-        Raises:
-            ConfigError: something is not installed, the class is unknown, or options do not fit the family.
-            WeightsError: the model is missing or broken.
-        """
-        check_profile(options.prompt_profile)
-        if options.output == "latent" or options.stop_at is not None or options.tap is not None:
-            from planner.diffusers_planner.latent_planner import LatentDiffusersPlanner
-
-            return LatentDiffusersPlanner(options, load_pipeline(options))
-        return cls(options, load_pipeline(options))
 
     @property
     def needs(self) -> Needs:

@@ -38,7 +38,7 @@ from planner.training.words import WordBank
 from planner.weights import PlannerWeights, Scales, Settings, load_weights, save_weights
 
 if TYPE_CHECKING:
-    from planner.plugins import TrainerConfig
+    from planner.options import TrainerConfig
 
 SIZE_PX, FRAMES = 128, 16
 STAGES = ("autoencoder", "sketch", "regression", "flow", "readout")

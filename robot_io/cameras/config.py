@@ -65,9 +65,9 @@ class RealsenseConfig(CameraConfig):
     @classmethod
     def discover(cls) -> list[tuple[str, str]]:
         """Return (serial, model) of every RealSense; raises DeviceError without pyrealsense2."""
-        from robot_io.cameras.realsense import connected
+        from robot_io.cameras.devices import realsense_devices
 
-        return connected()
+        return realsense_devices()
 
 
 class OpencvConfig(CameraConfig):
@@ -82,9 +82,9 @@ class OpencvConfig(CameraConfig):
     @classmethod
     def discover(cls) -> list[tuple[str, str]]:
         """Return (path, model) of every V4L2 capture device."""
-        from robot_io.cameras.opencv import connected
+        from robot_io.cameras.devices import v4l2_devices
 
-        return connected()
+        return v4l2_devices()
 
 
 class PlaybackConfig(CameraConfig):

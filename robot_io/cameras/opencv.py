@@ -10,28 +10,8 @@ import numpy as np
 
 from cascade.contracts import DeviceError
 from robot_io.cameras.config import OpencvConfig
+from robot_io.cameras.devices import identity, v4l2_devices, v4l2_model
 from robot_io.cameras.source import FrameSource, SourceFrame, SourceInfo, pinhole
-
-SYSTEM = Path("/sys/class/video4linux")
-
-
-def connected(system: Path = SYSTEM) -> list[tuple[str, str]]:
-    """Return (device path, model) of every V4L2 capture device, from /sys, without opening any."""
-    if not system.is_dir():
-        return []
-    nodes = sorted(system.iterdir(), key=lambda node: (len(node.name), node.name))
-    # A webcam has two nodes; the second carries metadata, no images.
-    return [(f"/dev/{node.name}", _text(node / "name")) for node in nodes if _text(node / "index") in ("", "0")]
-
-
-def identity(device: str, system: Path = SYSTEM) -> str:
-    """Return what names a V4L2 device for good: its USB serial, else where it is plugged in, else its path."""
-    node = system / Path(device).resolve().name
-    for folder in (node / "device").resolve(), *list((node / "device").resolve().parents)[:3]:
-        serial = _text(folder / "serial")
-        if serial:
-            return serial
-    return (node / "device").resolve().name if node.exists() else device
 
 
 class OpencvSource:
@@ -82,7 +62,7 @@ class OpencvSource:
         """Raise DeviceError when the device is missing, closed to us, or another one; opens nothing."""
         node = Path(path)
         if not node.exists():
-            known = ", ".join(f"{device} ({model})" for device, model in connected()) or "none"
+            known = ", ".join(f"{device} ({model})" for device, model in v4l2_devices()) or "none"
             raise DeviceError(
                 f"camera {self._config.name!r}: expected {path}, found {known}.",
                 "Plug it in, or set `device` to one of those found.",
@@ -121,17 +101,10 @@ class OpencvSource:
         return SourceInfo(
             kind="opencv",
             serial=identity(path),
-            model=_text(SYSTEM / Path(path).resolve().name / "name") or path,
+            model=v4l2_model(path) or path,
             width=width,
             height=height,
             fps=float(capture.get(cv2.CAP_PROP_FPS)) or config.fps,
             K=pinhole(width, height, config.hfov_deg),
             nominal=True,
         )
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text().strip()
-    except OSError:
-        return ""

@@ -8,8 +8,9 @@ from typing import Any
 
 from cascade.contracts import DataError, DeviceError
 from robot_io.cameras.config import PlaybackConfig
+from robot_io.cameras.devices import library
 from robot_io.cameras.film import FilmSource
-from robot_io.cameras.realsense import FramesetReader, library
+from robot_io.cameras.realsense import FramesetReader
 from robot_io.cameras.source import EndOfRecordingError, FrameSource, SourceFrame, SourceInfo
 
 REALSENSE_SUFFIXES = (".db3", ".bag")

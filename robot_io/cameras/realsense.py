@@ -8,7 +8,6 @@ failed tells what went wrong.
 from __future__ import annotations
 
 import time
-from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -16,54 +15,10 @@ import numpy as np
 from cascade.contracts import DeviceError
 from robot_io.calibration.files import from_opencv
 from robot_io.cameras.config import RealsenseConfig
+from robot_io.cameras.devices import choose, library, realsense_devices
 from robot_io.cameras.source import Floats, SourceFrame, SourceInfo
 
 LAWSON_ROUNDS = 20
-PLUG_IN = "Plug it into a USB 3 port, then try: cascade cameras list"
-
-
-def library() -> Any:
-    """Return pyrealsense2; raises DeviceError with the package to install when it cannot be imported."""
-    try:
-        return import_module("pyrealsense2")
-    except ModuleNotFoundError as error:
-        raise DeviceError(
-            "realsense: expected the package pyrealsense2, found none.", 'Run: pip install "cascade-wam[realsense]"'
-        ) from error
-    except ImportError as error:  # the wheel is there, a system library is not
-        what = "libusb-1.0-0" if "usb" in str(error) else "its system libraries"
-        raise DeviceError(
-            f"realsense: pyrealsense2 cannot be loaded ({error}).", f"Install {what}: sudo apt install libusb-1.0-0"
-        ) from error
-
-
-def connected() -> list[tuple[str, str]]:
-    """Return (serial, model) of every RealSense that is plugged in; at once, also when there is none."""
-    rs = library()
-    return [
-        (device.get_info(rs.camera_info.serial_number), device.get_info(rs.camera_info.name))
-        for device in rs.context().query_devices()
-    ]
-
-
-def choose(found: list[tuple[str, str]], serial: str | None) -> str:
-    """Return the serial to open.
-
-    Args:
-        found: (serial, model) of what is plugged in.
-        serial: the one wanted, or None when there should be just one.
-
-    Raises:
-        DeviceError: none, several without a choice, or not the one wanted.
-    """
-    names = ", ".join(f"{number} ({model})" for number, model in found) or "none"
-    if not found:
-        raise DeviceError(f"realsense: expected a camera{f' {serial}' if serial else ''}, found none.", PLUG_IN)
-    if serial is None and len(found) > 1:
-        raise DeviceError(f"realsense: expected one camera, found {names}.", "Set `serial` to the one you mean.")
-    if serial is not None and serial not in {number for number, _ in found}:
-        raise DeviceError(f"realsense: expected serial {serial}, found {names}.", f"Set `serial`, or: {PLUG_IN}")
-    return serial if serial is not None else found[0][0]
 
 
 class RealsenseSource:
@@ -77,7 +32,7 @@ class RealsenseSource:
     def open(self, *, serial: str | None = None) -> SourceInfo:
         """Open the camera; see `FrameSource`."""
         rs, config = library(), self._config
-        chosen = choose(connected(), serial or config.serial)
+        chosen = choose(realsense_devices(), serial or config.serial)
         request = rs.config()
         request.enable_device(chosen)
         request.enable_stream(rs.stream.color, config.width, config.height, rs.format.rgb8, round(config.fps))

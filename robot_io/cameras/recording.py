@@ -16,9 +16,9 @@ import numpy as np
 from cascade.contracts import CameraImage, DataError
 from cascade.contracts.video import write_mp4
 from robot_io.cameras.config import RealsenseConfig
+from robot_io.cameras.devices import choose, library, realsense_devices
 from robot_io.cameras.playback import check_recording
 from robot_io.cameras.process import CameraProcess
-from robot_io.cameras.realsense import choose, connected, library
 
 LEAST_FREE_BYTES = 256 * 2**20
 PROBE_BYTES = 2**20
@@ -82,7 +82,7 @@ def record_realsense(
     rs = library()
     _check_name(path, least_free_bytes)
     request = rs.config()
-    request.enable_device(choose(connected(), config.serial))
+    request.enable_device(choose(realsense_devices(), config.serial))
     request.enable_stream(rs.stream.color, config.width, config.height, rs.format.rgb8, round(config.fps))
     if config.depth:
         request.enable_stream(rs.stream.depth, config.width, config.height, rs.format.z16, round(config.fps))

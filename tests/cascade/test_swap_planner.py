@@ -24,7 +24,8 @@ def tiny_wan(tmp_path: Path) -> Path:
     return tmp_path / "wan"
 
 
-@pytest.mark.parametrize("name", [pytest.param("embedded", marks=pytest.mark.slow), "diffusers"])
+@pytest.mark.slow  # `tests/examples/test_swap.py` swaps plug-ins in seconds
+@pytest.mark.parametrize("name", ["embedded", "diffusers"])
 def test_planners_swap_by_one_line_under_an_unchanged_extractor(name: str, tiny_wan: Path, tmp_path: Path) -> None:
     recipe = yaml.safe_load(UNIPI.read_text())
     if name == "diffusers":

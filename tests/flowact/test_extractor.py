@@ -11,7 +11,6 @@ from pydantic import ValidationError
 
 from cascade.contracts import CameraImage, DataError, EeReadout, ImageTransform, Observation, VideoPlan
 from cascade.contracts.keyframes import keyframe_indices
-from cascade.testing import check_extractor
 from flowact.overlay import overlay
 from flowact.plugins import FLOW
 from flowact.reading import read_plan
@@ -170,12 +169,6 @@ def test_listing_the_plugin_does_not_load_heavy_libraries():
     assert "cv2" not in out
     assert "scipy" not in out
     assert "torch" not in out
-
-
-def test_the_extractor_keeps_the_contract(rig, plans):
-    plan = plans("button-press-topdown", 100)
-    rig.reset(task="button-press-topdown", seed=100)
-    check_extractor(FLOW.build(FLOW.config()), plan, rig.observe())
 
 
 def without_segments(observation):

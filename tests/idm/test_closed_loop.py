@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cascade.contracts import ConfigError, EeReadout, IncompatibleError
-from idm.closed_loop import STEPS, ClosedLoop, Motions, combined
+from idm.closed_loop import STEPS, ClosedLoop, combined
 from idm.network import InverseDynamicsNet
 from idm.plugins import IDM
-from idm.reading import PlanFrameReader
+from idm.reading import Motions, PlanFrameReader
 from idm.weights import load_network, save_network
 
 FRAMES = 9

@@ -9,7 +9,8 @@ import torch
 
 from cascade.contracts import ConfigError, Planner, WeightsError
 from planner.embedded import EmbeddedPlanner
-from planner.plugins import EMBEDDED, EmbeddedConfig
+from planner.options import EmbeddedConfig
+from planner.plugins import EMBEDDED
 from planner.weights import load_weights, write_sums
 
 

@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from cascade.contracts import ConfigError
-from planner.plugins import EMBEDDED, EmbeddedConfig
+from planner.options import EmbeddedConfig
+from planner.plugins import EMBEDDED
 from planner.text import encoder_folder
 
 ROOT = Path(__file__).parents[2]

@@ -6,7 +6,8 @@ import pytest
 from cascade.contracts import ConfigError, DataError, Planner
 from cascade.contracts.plan_file import save_plan
 from cascade.contracts.video import write_mp4
-from planner.plugins import FILE, HOLD, FileConfig, HoldConfig
+from planner.options import FileConfig, HoldConfig
+from planner.plugins import FILE, HOLD
 
 
 @pytest.fixture

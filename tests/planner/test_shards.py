@@ -7,7 +7,8 @@ import json
 import pytest
 
 from cascade.contracts import WeightsError
-from planner.plugins import EMBEDDED, EmbeddedConfig
+from planner.options import EmbeddedConfig
+from planner.plugins import EMBEDDED
 from planner.shards import INDEX, MIB, join_folder, split_folder
 
 LIMIT_MIB = 0.05

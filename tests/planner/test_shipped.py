@@ -11,7 +11,8 @@ import torch
 
 from planner.embedded import EmbeddedPlanner
 from planner.networks.unet import PlanUNet
-from planner.plugins import EMBEDDED, EmbeddedConfig
+from planner.options import EmbeddedConfig
+from planner.plugins import EMBEDDED
 from planner.shipped import FOLDER, SQUARE, WIDE, ShippedPlanner, shipped_folder
 
 

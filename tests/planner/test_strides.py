@@ -10,7 +10,8 @@ from cascade.contracts import ConfigError
 from cascade.contracts.keyframes import path_progress
 from planner.embedded import EmbeddedPlanner
 from planner.networks.unet import PlanUNet
-from planner.plugins import EMBEDDED, TRAINER, EmbeddedConfig, TrainerConfig
+from planner.options import EmbeddedConfig, TrainerConfig
+from planner.plugins import EMBEDDED, TRAINER
 from planner.strides import SHARES, fineness
 from planner.text import encoder_folder
 from planner.training.data import HeldOut, WindowSampler, draw_window, to_track

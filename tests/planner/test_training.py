@@ -12,7 +12,8 @@ import torch
 
 from cascade.contracts import ConfigError, DataError, WeightsError
 from planner.networks.unet import PlanUNet
-from planner.plugins import EMBEDDED, TRAINER, EmbeddedConfig, TrainerConfig
+from planner.options import EmbeddedConfig, TrainerConfig
+from planner.plugins import EMBEDDED, TRAINER
 from planner.text import encoder_folder
 from planner.training.checkpoint import FILE, load_checkpoint, save_checkpoint
 from planner.training.clock import Every, StageClock

@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cascade.contracts import DataError
-from planner.plugins import EMBEDDED, TRAINER, EmbeddedConfig, TrainerConfig
+from planner.options import EmbeddedConfig, TrainerConfig
+from planner.plugins import EMBEDDED, TRAINER
 from planner.text import encoder_folder
 from planner.training.data import HeldOut, WindowSampler, draw_window, held_out_windows, load_tracks, to_track
 from planner.training.spacing import progress_indices, video_progress

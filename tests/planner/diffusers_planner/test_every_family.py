@@ -11,7 +11,8 @@ import pytest
 
 from cascade.contracts import ConfigError, Observation, Planner
 from cascade.contracts.plan_file import load_plan, save_plan
-from planner.plugins import FILE, FileConfig
+from planner.options import FileConfig
+from planner.plugins import FILE
 
 FAMILIES = {
     "wan21-i2v": 16.0,

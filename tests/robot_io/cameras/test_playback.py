@@ -146,7 +146,7 @@ def test_a_webcam_that_is_not_there_is_told_at_once(device):
 
 
 def test_webcams_are_listed_from_sys_and_named_by_their_usb_serial(tmp_path):
-    from robot_io.cameras.opencv import connected, identity
+    from robot_io.cameras.devices import identity, v4l2_devices
 
     usb = tmp_path / "devices" / "usb1" / "1-2"
     (usb / "1-2:1.0").mkdir(parents=True)
@@ -157,7 +157,7 @@ def test_webcams_are_listed_from_sys_and_named_by_their_usb_serial(tmp_path):
         (system / name / "name").write_text("HD Webcam\n")
         (system / name / "index").write_text(index)
         (system / name / "device").symlink_to(usb / "1-2:1.0")
-    assert connected(system) == [("/dev/video0", "HD Webcam")]
+    assert v4l2_devices(system) == [("/dev/video0", "HD Webcam")]
     assert identity("/dev/video0", system) == "ABC123"
     (usb / "serial").unlink()
     assert identity("/dev/video0", system) == "1-2:1.0"

@@ -5,8 +5,9 @@ from hypothesis import strategies as st
 
 from cascade.contracts import DeviceError
 from robot_io.cameras.config import RealsenseConfig
+from robot_io.cameras.devices import choose
 from robot_io.cameras.plugins import REALSENSE
-from robot_io.cameras.realsense import RealsenseSource, choose, convert, forward_coefficients
+from robot_io.cameras.realsense import RealsenseSource, convert, forward_coefficients
 
 
 def test_a_frameset_becomes_a_copy_with_metric_depth_and_intrinsics(software_camera):
@@ -68,14 +69,14 @@ def test_the_only_camera_needs_no_serial():
 
 @pytest.mark.parametrize("name", ["libusb-1.0.so.0: cannot open shared object file", "No module named 'pyrealsense2'"])
 def test_a_missing_library_names_what_to_install(monkeypatch, name):
-    from robot_io.cameras import realsense
+    from robot_io.cameras import devices
 
     def refuse(module):
         raise (ModuleNotFoundError if "module" in name else ImportError)(name)
 
-    monkeypatch.setattr(realsense, "import_module", refuse)
+    monkeypatch.setattr(devices, "import_module", refuse)
     with pytest.raises(DeviceError, match=r"apt install libusb-1.0-0|cascade-wam\[realsense\]"):
-        realsense.library()
+        devices.library()
 
 
 @given(

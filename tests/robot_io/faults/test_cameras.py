@@ -16,10 +16,11 @@ import pytest
 from cascade.contracts import ArmMode, DataError, DeviceError, StaleImageError
 from cascade.contracts.video import write_mp4
 from robot_io.cameras.config import OpencvConfig, PlaybackConfig, RealsenseConfig, SyntheticConfig
+from robot_io.cameras.devices import library
 from robot_io.cameras.opencv import OpencvSource
 from robot_io.cameras.playback import open_playback
 from robot_io.cameras.plugins import PLAYBACK, SYNTHETIC
-from robot_io.cameras.realsense import RealsenseSource, library
+from robot_io.cameras.realsense import RealsenseSource
 from robot_io.cameras.recording import DiskFullError, check_disk
 from robot_io.cameras.source import EndOfRecordingError
 from robot_io.loopback.camera import LoopbackCamera
