@@ -104,6 +104,23 @@ def softened(frames: NDArray[np.uint8]) -> NDArray[np.float32]:
     return np.stack([cv2.GaussianBlur(f, (3, 3), 0.7) for f in frames]).astype(np.float32)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Part:
+    """What candidates are compared with in F of the frames.
+
+    Attributes:
+        frames: (F,) their numbers.
+        unlike: (kinds H W, F) how little a pixel looks like each of the object's colours.
+        like: (H W, F) how much it looks like its usual colour.
+        skipped: frames from one to the next.
+    """
+
+    frames: NDArray[np.int64]
+    unlike: NDArray[np.float32]
+    like: NDArray[np.float32]
+    skipped: float
+
+
 class JointSearch:
     """Compares candidate joints with the frames of one plan.
 
@@ -138,9 +155,9 @@ class JointSearch:
         self.start_px = uv.mean(axis=0)
         kinds, self.kind_of = _palette(look.colours)
         unlike = [_unlike(self.frames, kind) for kind in kinds]  # one image per colour of the object ...
-        self.unlike = np.stack(unlike, axis=1).astype(np.float32)  # (T, kinds, H, W)
-        self.like = (1 - _unlike(self.frames, look.colour)).astype(np.float32)[:, None]  # ... and for what is around it
-        first = self.like[0, 0][self._rows(self._pixels(look.ring_m)), self._columns(self._pixels(look.ring_m))]
+        self.unlike = np.stack(unlike).astype(np.float32)  # (kinds, T, H, W)
+        self.like = (1 - _unlike(self.frames, look.colour)).astype(np.float32)  # ... and for what is around it
+        first = self.like[0][self._rows(self._pixels(look.ring_m)), self._columns(self._pixels(look.ring_m))]
         # Ring points that look like the object already in frame 0 (its other parts) tell nothing.
         self.ring = look.ring_m[first < 0.5]
         self.tracks = None if tracks is None else self._trusted(tracks)
@@ -149,14 +166,15 @@ class JointSearch:
         """Return the joint that explains the frames best and its mean cost per frame (0 perfect .. 1 nothing fits)."""
         candidates = [_blank(len(self.frames), kind, axis, origin) for kind, axis, origin in self._grid()]
         candidates += starts
-        coarse = np.arange(2, len(self.frames), 2)
+        coarse = self._part(np.arange(2, len(self.frames), 2))
+        every = self._part(np.arange(1, len(self.frames)))
         scored = sorted((self._solved(c, coarse, COARSE)[1], i) for i, c in enumerate(candidates))
         chosen = {i for _, i in scored[:FINALISTS]}
         # Few unknowns, or a start from tracks: worth a second look where not far off in the first.
         special = {i for i, c in enumerate(candidates) if c.kind is JointKind.PRISMATIC}
         special |= set(range(len(candidates) - len(starts), len(candidates)))
         chosen |= {i for cost, i in scored if i in special and cost < scored[0][0] + SECOND_LOOK}
-        finalists = [self._refined(candidates[i]) for i in sorted(chosen)]
+        finalists = [self._refined(candidates[i], every) for i in sorted(chosen)]
         return min(finalists, key=lambda f: f[1] + _price_of(f[0]))
 
     def _grid(self) -> list[tuple[JointKind, Floats, Floats]]:
@@ -168,9 +186,8 @@ class JointSearch:
             around += [self.centre + radius * np.array([np.cos(b), np.sin(b), 0.0]) for b in bearing]
         return slides + [(JointKind.REVOLUTE, up, origin) for origin in around]
 
-    def _refined(self, motion: Motion) -> tuple[Motion, float]:
+    def _refined(self, motion: Motion, every: _Part) -> tuple[Motion, float]:
         """Shift a hinge about in small steps while that helps; then fill in all frames finely."""
-        every = np.arange(1, len(self.frames))
         cost = self._solved(motion, every, 1.3)[1]
         if motion.kind is JointKind.REVOLUTE:
             for size in (0.03, 0.012):
@@ -187,30 +204,39 @@ class JointSearch:
         shift = np.stack([motion.move(self.centre, float(x)) for x in full]) - self.centre
         return replace(motion, q=full, shift_m=shift, evidence=cost), cost
 
-    def _solved(self, motion: Motion, chosen: NDArray[np.int64], spacing: float) -> tuple[Floats, float]:
-        """Return the joint positions (len(chosen),) on the cheapest way through the frames, and the mean cost."""
+    def _part(self, chosen: NDArray[np.int64]) -> _Part:
+        """Return what candidates are compared with in some frames."""
+        frames = len(chosen)
+        return _Part(
+            frames=chosen,
+            # All frames of a pixel side by side: they are looked up together.
+            unlike=np.ascontiguousarray(self.unlike[:, chosen].transpose(0, 2, 3, 1)).reshape(-1, frames),
+            like=np.ascontiguousarray(self.like[chosen].transpose(1, 2, 0)).reshape(-1, frames),
+            skipped=float(np.median(np.diff(chosen))),
+        )
+
+    def _solved(self, motion: Motion, part: _Part, spacing: float) -> tuple[Floats, float]:
+        """Return the joint positions on the cheapest way through the frames of a part, and the mean cost."""
         way = max(motion.way_per_unit(self.centre), 0.02)
         half = min(REACH_M / way, TURN_RAD if motion.kind is JointKind.REVOLUTE else np.inf)
         count = max(8, int(half * way / (STEP_M * spacing)))
         grid = np.linspace(-half, half, 2 * count + 1)
-        skipped = float(np.median(np.diff(chosen)))
-        hop = way * (grid[None, :] - grid[:, None])
-        price = WAY_PRICE * np.abs(hop) + JUMP_PRICE * np.maximum(np.abs(hop) / skipped - JUMP_M, 0.0)
-        unary = self._unary(motion, grid, chosen)
+        hop = way * (grid[:, None] - grid[None, :])  # to, from
+        price = WAY_PRICE * np.abs(hop) + JUMP_PRICE * np.maximum(np.abs(hop) / part.skipped - JUMP_M, 0.0)
+        unary = self._unary(motion, grid, part)
         # The object may settle one way before the hand arrives; what is pushed then goes one way.
         up = np.where(hop >= 0, price, np.inf)
         down = np.where(hop <= 0, price, np.inf)
         near = np.where(np.abs(grid) * way <= SETTLES_M, 0.0, np.inf)
-        index, cost = min(
-            (_cheapest(unary, first + near, then, count) for first, then in ((up, down), (down, up))), key=_cost
-        )
-        return grid[index], cost / len(chosen)
+        index, cost = _cheapest(unary, np.stack([up, down]) + near[:, None], np.stack([down, up]), count)
+        return grid[index], cost / len(part.frames)
 
-    def _unary(self, motion: Motion, grid: Floats, chosen: NDArray[np.int64]) -> Floats:
-        """Return (frames, positions) how badly the object at each joint position fits each chosen frame, 0 .. 1."""
-        cost = self._seen(self.unlike, self.kind_of, _moved(motion, self.look.points_m, grid), chosen, beyond=1.0)
+    def _unary(self, motion: Motion, grid: Floats, part: _Part) -> Floats:
+        """Return (frames, positions) how badly the object at each joint position fits each frame of a part, 0 .. 1."""
+        chosen = part.frames
+        cost = self._seen(part.unlike, self.kind_of, _moved(motion, self.look.points_m, grid), beyond=1.0)
         if len(self.ring):
-            around = self._seen(self.like, None, _moved(motion, self.ring, grid), chosen, beyond=0.0)
+            around = self._seen(part.like, None, _moved(motion, self.ring, grid), beyond=0.0)
             cost = 0.75 * cost + 0.25 * around
         centre_px = self._pixels(_moved(motion, self.centre[None], grid))[:, 0]
         gone = np.minimum(np.linalg.norm(centre_px - self.start_px, axis=-1) / self.size_px, 1.0)
@@ -218,12 +244,12 @@ class JointSearch:
         if self.hand_px is not None:
             some = self.look.points_m[:: max(1, len(self.look.points_m) // 8)]
             seen = self._pixels(_moved(motion, some, grid))
-            apart = np.linalg.norm(seen[None] - self.hand_px[chosen][:, None, None], axis=-1).min(axis=-1)
+            apart = _length(seen[None] - self.hand_px[chosen][:, None, None]).min(axis=-1)
             near = self.K[0, 0] * NEAR_M / max(float((self.centre - self.T[:3, 3]) @ self.T[:3, 2]), 0.1)
             cost = cost + TOUCH_PRICE * np.clip(apart / near - 1.0, 0.0, 1.0) * gone
         if self.tracks is not None:
             seen = self._pixels(_moved(motion, self.tracks.points_m, grid))
-            off = np.minimum(np.linalg.norm(seen[None] - self.tracks.uv[chosen][:, None], axis=-1) / TRACK_PX, 1.0)
+            off = np.minimum(_length(seen[None] - self.tracks.uv[chosen][:, None]) / TRACK_PX, 1.0)
             cost = cost + TRACK_PRICE * (off * self.tracks.weight[chosen][:, None]).mean(axis=-1)
         return np.asarray(cost, dtype=np.float64)
 
@@ -252,20 +278,19 @@ class JointSearch:
         maps: NDArray[np.float32],
         kind_of: NDArray[np.int64] | None,
         X: Floats,
-        chosen: NDArray[np.int64],
         *,
         beyond: float,
     ) -> Floats:
-        """Return (frames, Q) means of maps (T, kinds, H, W) where points (Q, N, 3) are seen, `beyond` out of view."""
+        """Return (frames, Q) means of maps (kinds H W, frames) where (Q, N, 3) are seen, `beyond` out of view."""
         uv = self._pixels(X)
-        height, width = maps.shape[2:]
+        height, width = self.frames.shape[1:3]
         index = self._rows(uv) * width + self._columns(uv)
         if kind_of is not None:
             index = index + kind_of * (height * width)
-        values = maps.reshape(len(maps), -1)[chosen][:, index]
+        values = np.take(maps, index, axis=0)
         hidden = ((uv < 0) | (uv >= [width, height])).any(axis=-1)
-        values[:, hidden] = beyond
-        return np.asarray(values.mean(axis=-1), dtype=np.float64)
+        values[hidden] = beyond
+        return np.asarray(values.mean(axis=1).T, dtype=np.float64)
 
 
 def _palette(colours: Floats, kinds: int = 4) -> tuple[Floats, NDArray[np.int64]]:
@@ -291,41 +316,39 @@ def _price_of(motion: Motion) -> float:
 
 
 def _cheapest(unary: Floats, first: Floats, then: Floats, start: int) -> tuple[NDArray[np.int64], float]:
-    """Return the cheapest way (frames,) through unary costs (frames, positions), and its cost.
+    """Return the cheapest way (frames,) through unary costs (frames, positions), and its cost, of W kinds of ways.
 
-    Steps cost `first` (positions, positions) until the way turns round once, for a price, and `then` from there on.
+    Steps of a kind cost `first` (W, to, from) until the way turns round once, for a price, and `then` from there on.
     """
-    size = unary.shape[1]
-    before = unary[0] + first[start]
-    after = unary[0] + then[start]
-    back_before, back_after = np.zeros(unary.shape, dtype=np.int64), np.zeros(unary.shape, dtype=np.int64)
-    turned = np.zeros(unary.shape, dtype=bool)
-    columns = np.arange(size)
+    kinds, size = len(first), unary.shape[1]
+    before, after = unary[0] + first[:, :, start], unary[0] + then[:, :, start]
+    back_before, back_after = np.zeros((2, len(unary), kinds, size), dtype=np.int64)
+    turned = np.zeros((len(unary), kinds, size), dtype=bool)
+    at = np.arange(kinds)[:, None], np.arange(size)
     for t in range(1, len(unary)):
-        stay = before[:, None] + first
-        keep = after[:, None] + then
-        turn = before[:, None] + then + TURN_PRICE
-        back_before[t] = stay.argmin(axis=0)
-        from_after, from_before = keep.argmin(axis=0), turn.argmin(axis=0)
-        turned[t] = turn[from_before, columns] < keep[from_after, columns]
+        stay, keep, turn = before[:, None] + first, after[:, None] + then, before[:, None] + then
+        back_before[t] = stay.argmin(axis=2)
+        from_after, from_before = keep.argmin(axis=2), turn.argmin(axis=2)
+        kept, gone = keep[*at, from_after], turn[*at, from_before] + TURN_PRICE
+        turned[t] = gone < kept
         back_after[t] = np.where(turned[t], from_before, from_after)
-        before = stay[back_before[t], columns] + unary[t]
-        after = np.where(turned[t], turn[from_before, columns], keep[from_after, columns]) + unary[t]
-    in_after = bool(after.min() < before.min())
-    cost = float(min(after.min(), before.min()))
-    at = int((after if in_after else before).argmin())
-    path = [at]
+        before = stay[*at, back_before[t]] + unary[t]
+        after = np.minimum(gone, kept) + unary[t]
+    ends = np.stack([before, after])
+    in_after, kind, place = (int(i) for i in np.unravel_index(ends.argmin(), ends.shape))
+    path = [place]
     for t in range(len(unary) - 1, 0, -1):
         if in_after:
-            in_after, at = not turned[t, at], int(back_after[t, at])
+            in_after, place = not turned[t, kind, place], int(back_after[t, kind, place])
         else:
-            at = int(back_before[t, at])
-        path.append(at)
-    return np.array(path[::-1]), cost
+            place = int(back_before[t, kind, place])
+        path.append(place)
+    return np.array(path[::-1]), float(ends.min())
 
 
-def _cost(solved: tuple[NDArray[np.int64], float]) -> float:
-    return solved[1]
+def _length(pixels: Floats) -> Floats:
+    """Return the lengths (...) of (..., 2), faster than `np.linalg.norm`."""
+    return np.sqrt(pixels[..., 0] ** 2 + pixels[..., 1] ** 2)
 
 
 _ACROSS = np.array([[1.0, 0, 0], [-1.0, 0, 0], [0, 1.0, 0], [0, -1.0, 0]])
