@@ -225,7 +225,7 @@ def load_yaml(path: Path) -> Loaded:
         ConfigError: unreadable, not YAML, or not a mapping.
     """
     try:
-        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeys)  # noqa: S506  (a SafeLoader)
+        values = yaml.load(path.read_text(encoding="utf-8"), Loader=_StrictLoader)  # noqa: S506  (a SafeLoader)
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot be read ({error}).", "Check the path and its permissions.") from error
     except yaml.YAMLError as error:
@@ -270,7 +270,7 @@ def override(loaded: Loaded, overrides: Iterable[str]) -> Loaded:
         if not sign or not all(parts):
             raise ConfigError(f"--set {text!r}: expected key=value.", "For example --set planner.options.steps=4.")
         try:
-            parsed = yaml.load(value, Loader=_UniqueKeys)  # noqa: S506  (a SafeLoader)
+            parsed = yaml.load(value, Loader=_StrictLoader)  # noqa: S506  (a SafeLoader)
         except yaml.YAMLError as error:
             raise ConfigError(f"--set {text!r}: expected a YAML value.", "Quote texts with colons.") from error
         node = values
@@ -348,11 +348,11 @@ def _copy(values: Mapping[str, Any]) -> dict[str, Any]:
     return {key: _copy(value) if isinstance(value, dict) else value for key, value in values.items()}
 
 
-class _UniqueKeys(yaml.SafeLoader):
+class _StrictLoader(yaml.SafeLoader):
     """Safe loader that refuses a key given twice, and for which `no` and `on` are words, as in YAML 1.2."""
 
 
-def _mapping(loader: _UniqueKeys, node: yaml.MappingNode) -> dict[Any, Any]:
+def _mapping(loader: _StrictLoader, node: yaml.MappingNode) -> dict[Any, Any]:
     keys = [loader.construct_object(key) for key, _ in node.value]
     twice = next((key for index, key in enumerate(keys) if key in keys[:index]), None)
     if twice is not None:
@@ -360,10 +360,10 @@ def _mapping(loader: _UniqueKeys, node: yaml.MappingNode) -> dict[Any, Any]:
     return dict(loader.construct_pairs(node, deep=True))
 
 
-_UniqueKeys.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
+_StrictLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
 _BOOL = "tag:yaml.org,2002:bool"
-_UniqueKeys.yaml_implicit_resolvers = {
+_StrictLoader.yaml_implicit_resolvers = {
     first: [(tag, pattern) for tag, pattern in resolvers if tag != _BOOL]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
-_UniqueKeys.add_implicit_resolver(_BOOL, re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF"))
+_StrictLoader.add_implicit_resolver(_BOOL, re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF"))

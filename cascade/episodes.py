@@ -90,7 +90,11 @@ def open_log(
             header.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
             lines.write_text("", encoding="utf-8")
             return []
-        found = json.loads(header.read_text(encoding="utf-8"))
+        found, wanted = json.loads(header.read_text(encoding="utf-8")), json.loads(json.dumps(values))
+        more = grows is not None and found | {grows: wanted[grows]} == wanted and found.get(grows, 0) < wanted[grows]
+        if resume and more:
+            header.write_text(json.dumps(wanted, indent=2) + "\n", encoding="utf-8")
+            return read_rows(lines)
     except (OSError, ValueError) as error:
         raise ConfigError(
             f"{folder}: cannot be used for results ({error}).", "Choose another folder with -o."
@@ -98,10 +102,6 @@ def open_log(
     article = "an" if kind[0] in "aeiou" else "a"
     if not resume:
         raise ConfigError(f"{folder}: expected a new folder, found {article} {kind}.", "Add --resume to go on with it.")
-    wanted = json.loads(json.dumps(values))
-    if grows and found | {grows: wanted[grows]} == wanted and wanted[grows] > found[grows]:
-        header.write_text(json.dumps(wanted, indent=2) + "\n", encoding="utf-8")
-        return read_rows(lines)
     if found != wanted:
         differs = [key for key, value in wanted.items() if found.get(key) != value]
         raise ConfigError(

@@ -135,7 +135,6 @@ def _proprioception(steps: list[DemoStep]) -> tuple[NDArray[np.float64], NDArray
 
 
 def _frames(steps: list[DemoStep], config: OracleConfig) -> NDArray[np.uint8]:
-
     images = [step.observation.image(config.camera) for step in steps if step.observation is not None]
     height, width = images[0].rgb.shape[:2]
     transform = _transform(width, height, config)

@@ -113,22 +113,16 @@ def reading_of(plan: VideoPlan, observation: Observation, hand: EeReadout, limit
     Raises:
         IncompatibleError: the camera's pose is unknown.
     """
-    import numpy as np
-
     image = observation.image(plan.camera)
     if image.T_base_cam is None:
         raise IncompatibleError(
             f"gate calibration: needs the pose of camera {plan.camera!r}, found none.",
             "Calibrate it: cascade calibrate hand-eye.",
         )
-    mask = None
     try:
-        seen = image.mask(OBJECT)
+        mask = plan.transform.apply_mask(image.mask(OBJECT))
     except DataError:
-        pass
-    else:
-        grey = np.repeat(seen[..., None].astype(np.uint8) * 255, 3, axis=2)
-        mask = np.asarray(plan.transform.apply(grey)[..., 0] > 127, dtype=np.bool_)
+        mask = None
     return Reading(
         frames=plan.frames,
         seen=plan.transform.apply(image.rgb),

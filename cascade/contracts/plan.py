@@ -60,6 +60,11 @@ class ImageTransform:
         how = cv2.INTER_AREA if self.size_px[0] < crop.shape[1] else cv2.INTER_LINEAR
         return np.asarray(cv2.resize(crop, self.size_px, interpolation=how), dtype=np.uint8)
 
+    def apply_mask(self, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Return a camera mask (H, W) as the plan sees it: pixels that are covered by half at least."""
+        grey = np.repeat(mask[..., None].astype(np.uint8) * 255, 3, axis=2)
+        return np.asarray(self.apply(grey)[..., 0] > 127, dtype=np.bool_)
+
     def to_camera(self, uv: Floats) -> Floats:
         """Map (..., 2) plan pixels to camera pixels."""
         camera_uv: Floats = uv / np.array(self.scale) + np.array(self.crop_px[:2])

@@ -268,12 +268,10 @@ def _object_mask(subject: Subject) -> Bools | None:
         return None
     image = subject.scene.observation.image(subject.plan.camera)
     try:
-        mask = image.mask(OBJECT)
+        mask = subject.plan.transform.apply_mask(image.mask(OBJECT))
     except DataError:
         return None
-    seen = subject.plan.transform.apply(np.repeat(mask[..., None].astype(np.uint8) * 255, 3, axis=2))
-    result = np.asarray(seen[..., 0] > 127, dtype=np.bool_)
-    return result if result.any() else None
+    return mask if mask.any() else None
 
 
 def _gripper_px(subject: Subject) -> Floats | None:

@@ -141,11 +141,9 @@ class SpoiledPlanner:
 def object_mask(plan: VideoPlan, observation: Observation) -> NDArray[np.bool_] | None:
     """Return the (H, W) mask of the handled object in plan pixels, None where the rig does not segment."""
     try:
-        mask = observation.image(plan.camera).mask(OBJECT)
+        return plan.transform.apply_mask(observation.image(plan.camera).mask(OBJECT))
     except DataError:
         return None
-    grey = np.repeat(mask[..., None].astype(np.uint8) * 255, 3, axis=2)
-    return np.asarray(plan.transform.apply(grey)[..., 0] > 127, dtype=np.bool_)
 
 
 def _build(config: Any) -> SpoiledPlanner:

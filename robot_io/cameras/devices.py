@@ -12,7 +12,7 @@ SYSTEM = Path("/sys/class/video4linux")
 PLUG_IN = "Plug it into a USB 3 port, then try: cascade cameras list"
 
 
-def library() -> Any:
+def realsense_library() -> Any:
     """Return pyrealsense2; raises DeviceError with the package to install when it cannot be imported."""
     try:
         return import_module("pyrealsense2")
@@ -29,14 +29,14 @@ def library() -> Any:
 
 def realsense_devices() -> list[tuple[str, str]]:
     """Return (serial, model) of every RealSense that is plugged in; at once, also when there is none."""
-    rs = library()
+    rs = realsense_library()
     return [
         (device.get_info(rs.camera_info.serial_number), device.get_info(rs.camera_info.name))
         for device in rs.context().query_devices()
     ]
 
 
-def choose(found: list[tuple[str, str]], serial: str | None) -> str:
+def choose_realsense(found: list[tuple[str, str]], serial: str | None) -> str:
     """Return the serial to open.
 
     Args:

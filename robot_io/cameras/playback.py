@@ -8,7 +8,7 @@ from typing import Any
 
 from cascade.contracts import DataError, DeviceError
 from robot_io.cameras.config import PlaybackConfig
-from robot_io.cameras.devices import library
+from robot_io.cameras.devices import realsense_library
 from robot_io.cameras.film import FilmSource
 from robot_io.cameras.realsense import FramesetReader
 from robot_io.cameras.source import EndOfRecordingError, FrameSource, SourceFrame, SourceInfo
@@ -50,7 +50,7 @@ class RecordingSource:
     def open(self, *, serial: str | None = None) -> SourceInfo:
         """Open the recording; see `FrameSource`."""
         check_recording(self._config.path)
-        rs, path = library(), self._config.path
+        rs, path = realsense_library(), self._config.path
         request = rs.config()
         rs.config.enable_device_from_file(request, str(path), repeat_playback=False)
         self._pipeline = rs.pipeline()
@@ -111,7 +111,7 @@ class RecordingSource:
         return frame
 
     def _stopped(self) -> bool:
-        return bool(self._playback.current_status() == library().playback_status.stopped)
+        return bool(self._playback.current_status() == realsense_library().playback_status.stopped)
 
 
 def check_recording(path: Path) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 from cascade.contracts import DeviceError
 from robot_io.calibration.files import from_opencv
 from robot_io.cameras.config import RealsenseConfig
-from robot_io.cameras.devices import choose, library, realsense_devices
+from robot_io.cameras.devices import choose_realsense, realsense_devices, realsense_library
 from robot_io.cameras.source import Floats, SourceFrame, SourceInfo
 
 LAWSON_ROUNDS = 20
@@ -31,8 +31,8 @@ class RealsenseSource:
 
     def open(self, *, serial: str | None = None) -> SourceInfo:
         """Open the camera; see `FrameSource`."""
-        rs, config = library(), self._config
-        chosen = choose(realsense_devices(), serial or config.serial)
+        rs, config = realsense_library(), self._config
+        chosen = choose_realsense(realsense_devices(), serial or config.serial)
         request = rs.config()
         request.enable_device(chosen)
         request.enable_stream(rs.stream.color, config.width, config.height, rs.format.rgb8, round(config.fps))

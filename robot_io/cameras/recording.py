@@ -16,7 +16,7 @@ import numpy as np
 from cascade.contracts import CameraImage, DataError
 from cascade.contracts.video import write_mp4
 from robot_io.cameras.config import RealsenseConfig
-from robot_io.cameras.devices import choose, library, realsense_devices
+from robot_io.cameras.devices import choose_realsense, realsense_devices, realsense_library
 from robot_io.cameras.playback import check_recording
 from robot_io.cameras.process import CameraProcess
 
@@ -53,7 +53,7 @@ def recorder(path: Path, device: Any, *, least_free_bytes: int = LEAST_FREE_BYTE
         DataError: the name does not end in .db3, exists already, or nothing was recorded.
         DiskFullError: the recording does not fit.
     """
-    rs = library()
+    rs = realsense_library()
     _check_name(path, least_free_bytes)
     try:
         writer = rs.recorder(str(path), device)
@@ -79,10 +79,10 @@ def record_realsense(
     stop: Callable[[], bool] = lambda: False,
 ) -> Path:
     """Record a RealSense that is plugged in for some seconds or until `stop()`; errors as `recorder`."""
-    rs = library()
+    rs = realsense_library()
     _check_name(path, least_free_bytes)
     request = rs.config()
-    request.enable_device(choose(realsense_devices(), config.serial))
+    request.enable_device(choose_realsense(realsense_devices(), config.serial))
     request.enable_stream(rs.stream.color, config.width, config.height, rs.format.rgb8, round(config.fps))
     if config.depth:
         request.enable_stream(rs.stream.depth, config.width, config.height, rs.format.z16, round(config.fps))

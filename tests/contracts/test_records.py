@@ -273,3 +273,13 @@ def test_a_camera_image_is_cropped_and_scaled_as_the_plan_shows_it() -> None:
     means = rgb[16:112, 32:128].reshape(48, 2, 48, 2, 3).mean(axis=(1, 3))
     assert np.abs(half - means).max() <= 1
     assert ImageTransform(crop_px=(0, 0, 160, 128), size_px=(320, 64)).apply(rgb).shape == (64, 320, 3)
+
+
+def test_a_mask_covers_the_plan_pixels_that_lie_half_inside_it_at_least() -> None:
+    mask = np.zeros((8, 12), dtype=np.bool_)
+    mask[:4, :5] = True
+    seen = ImageTransform(crop_px=(0, 0, 8, 8), size_px=(4, 4)).apply_mask(mask)
+
+    expected = np.zeros((4, 4), dtype=np.bool_)
+    expected[:2, :3] = True  # the third column lies half inside
+    np.testing.assert_array_equal(seen, expected)

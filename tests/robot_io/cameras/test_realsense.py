@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from cascade.contracts import DeviceError
 from robot_io.cameras.config import RealsenseConfig
-from robot_io.cameras.devices import choose
+from robot_io.cameras.devices import choose_realsense
 from robot_io.cameras.plugins import REALSENSE
 from robot_io.cameras.realsense import RealsenseSource, convert, forward_coefficients
 
@@ -59,12 +59,12 @@ def test_a_camera_process_passes_on_why_it_cannot_be_opened():
 )
 def test_only_the_camera_that_is_meant_is_chosen(found, serial, message):
     with pytest.raises(DeviceError, match=message):
-        choose(found, serial)
+        choose_realsense(found, serial)
 
 
 def test_the_only_camera_needs_no_serial():
-    assert choose([("7", "D435")], None) == "7"
-    assert choose([("1", "D435"), ("7", "D455")], "7") == "7"
+    assert choose_realsense([("7", "D435")], None) == "7"
+    assert choose_realsense([("1", "D435"), ("7", "D455")], "7") == "7"
 
 
 @pytest.mark.parametrize("name", ["libusb-1.0.so.0: cannot open shared object file", "No module named 'pyrealsense2'"])
@@ -76,7 +76,7 @@ def test_a_missing_library_names_what_to_install(monkeypatch, name):
 
     monkeypatch.setattr(devices, "import_module", refuse)
     with pytest.raises(DeviceError, match=r"apt install libusb-1.0-0|cascade-wam\[realsense\]"):
-        devices.library()
+        devices.realsense_library()
 
 
 @given(

@@ -16,7 +16,7 @@ import pytest
 from cascade.contracts import ArmMode, DataError, DeviceError, StaleImageError
 from cascade.contracts.video import write_mp4
 from robot_io.cameras.config import OpencvConfig, PlaybackConfig, RealsenseConfig, SyntheticConfig
-from robot_io.cameras.devices import library
+from robot_io.cameras.devices import realsense_library
 from robot_io.cameras.opencv import OpencvSource
 from robot_io.cameras.playback import open_playback
 from robot_io.cameras.plugins import PLAYBACK, SYNTHETIC
@@ -121,7 +121,7 @@ def test_24_no_camera_another_serial_or_no_library_is_told_at_once(
     reaction: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("pyrealsense2", exc_type=ImportError)
-    library()
+    realsense_library()
     for what, serial in (("none plugged in", None), ("a serial that is not there", "123")):
         began_s = time.monotonic()
         with pytest.raises(DeviceError, match="found none"):
