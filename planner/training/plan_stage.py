@@ -16,7 +16,7 @@ from planner.strides import WHOLE
 from planner.training.context import TrainingContext, moving, psnr_db
 from planner.training.data import Window, WindowSampler, held_out_windows
 from planner.training.plan_batches import PlanBatch, PlanBatches
-from planner.training.sketch_stage import HELD_OUT_LIMIT, mean_error, medians, sketch_losses
+from planner.training.sketch_stage import HELD_OUT_LIMIT, frame_weights, mean_error, medians, sketch_losses
 
 MOVING_WEIGHT, HAND_WEIGHT = 3.0, 4.0
 PATH_WEIGHT = 0.5
@@ -56,7 +56,7 @@ class PlanStage:
                 noisy, t, batch.first, batch.image, batch.text, batch.camera, batch.hand, batch.stride
             )
         drawn = self._drawn(out.residual, batch, t)
-        path = mean_error(out.path, batch.path[:, 1:])
+        path = mean_error(out.path, batch.path[:, 1:], frame_weights(batch.path))
         sketched, parts = self._sketched(out, batch)
         total = drawn + PATH_WEIGHT * path + sketched
         return total, {"drawn": float(drawn.detach()), "path": float(path.detach()), **parts}
@@ -107,6 +107,7 @@ class PlanStage:
             "motion_psnr_db": psnr_db(errors["pixels"], errors["mask"]),
             "path_median_mm": float(errors["path"].median()) * 1000,
             "path_mean_mm": float(errors["path"].mean()) * 1000,
+            "path_end_median_mm": float(errors["path"][:, -1].median()) * 1000,
             "sketch_median_mm": float(errors["sketch"].median()) * 1000,
             "opening_error": float(errors["opening"].mean()),
         }

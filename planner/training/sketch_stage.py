@@ -18,12 +18,26 @@ SKETCH_WEIGHT, TASK_WEIGHT = 0.5, 0.05
 WINDOW_SHARE = 0.2  # of batches, when there are looks besides
 HELD_OUT_LIMIT = 132
 LOOKS_LIMIT = 800
+END_WEIGHT, GRASP_WEIGHT = 3.0, 2.0
+GRASP_CHANGE = 0.5  # of the opening between two frames, in standard deviations
 
 
-def mean_error(guess: Tensor, true: Tensor) -> Tensor:
-    """Return the mean absolute error where `true` is known (not NaN), as if the rest were right."""
+def frame_weights(path: Tensor) -> Tensor:
+    """Return (B, T) weights with a mean of 1 for the frames after the first of true paths (B, T + 1, 4).
+
+    A task hangs on where it ends and where the gripper closes or opens; how far a hand has come in between is mostly a
+    matter of timing, which no image tells.
+    """
+    changes = (path[:, 1:, 3] - path[:, :-1, 3]).abs().nan_to_num() > GRASP_CHANGE
+    weights = 1 + GRASP_WEIGHT * changes.float()
+    weights[:, -1] += END_WEIGHT
+    return weights / weights.mean(dim=1, keepdim=True)
+
+
+def mean_error(guess: Tensor, true: Tensor, weights: Tensor) -> Tensor:
+    """Return the mean absolute error, weighted by frame, where `true` is known (not NaN), as if the rest were right."""
     known = torch.isfinite(true)
-    return torch.where(known, guess - true.nan_to_num(), 0.0).abs().mean()
+    return (torch.where(known, guess - true.nan_to_num(), 0.0).abs() * weights[..., None]).mean()
 
 
 def sketch_losses(sketch: Tensor, task: Tensor, batch: PlanBatch) -> tuple[Tensor, dict[str, float]]:
@@ -31,8 +45,9 @@ def sketch_losses(sketch: Tensor, task: Tensor, batch: PlanBatch) -> tuple[Tenso
 
     Rows of videos, whose path is unknown, have no share in the path's loss; their words mean a task all the same.
     """
-    path = mean_error(sketch[..., :4], batch.path[:, 1:])
-    aim = mean_error(sketch[..., 4:], batch.uv[:, 1:])
+    weights = frame_weights(batch.path)
+    path = mean_error(sketch[..., :4], batch.path[:, 1:], weights)
+    aim = mean_error(sketch[..., 4:], batch.uv[:, 1:], weights)
     meant = F.cross_entropy(task, batch.task)
     total = SKETCH_WEIGHT * (path + 2 * aim) + TASK_WEIGHT * meant
     return total, {"sketch": float(path.detach()), "aim": float(aim.detach()), "task": float(meant.detach())}
@@ -95,7 +110,12 @@ class SketchStage:
             off = (sketch[..., :3] - batch.path[:, 1:, :3]).norm(dim=-1)
             errors.append(off * batches.scales.position_std[0])
         all_off = torch.cat(errors)
-        values = {f"{name}_median_mm": float(all_off.median()) * 1000, f"{name}_mean_mm": float(all_off.mean()) * 1000}
+        values = {
+            f"{name}_median_mm": float(all_off.median()) * 1000,
+            f"{name}_mean_mm": float(all_off.mean()) * 1000,
+            f"{name}_end_median_mm": float(all_off[:, -1].median()) * 1000,
+            f"{name}_end_mean_mm": float(all_off[:, -1].mean()) * 1000,
+        }
         return values | medians(all_off, groups, name)
 
     def _sketch(self, network: Any, batch: PlanBatch) -> tuple[Tensor, Tensor]:

