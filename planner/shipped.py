@@ -12,14 +12,14 @@ if TYPE_CHECKING:
     from planner.embedded import EmbeddedPlanner
 
 FOLDER = Path(__file__).parent / "weights"
-SQUARE, WIDE = FOLDER / "embedded-1", FOLDER / "embedded-2"
+SQUARE, WIDE = FOLDER / "embedded-1", FOLDER / "embedded-3"
 WIDE_ONLY = ("corner2", "corner3")  # views that only the second set knows
 WIDE_TOO = ("corner", *WIDE_ONLY)
 WIDE_FROM = 1.2  # width over height of an image from which on its sides matter
 
 
 def shipped_folder(name: Path) -> Path:
-    """Return the folder of weights named as a path, or by the plain name of a shipped set such as 'embedded-2'."""
+    """Return the folder of weights named as a path, or by the plain name of a shipped set such as 'embedded-3'."""
     inside = FOLDER / name
     return inside if len(name.parts) == 1 and not name.exists() and inside.is_dir() else name
 
