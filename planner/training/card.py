@@ -19,6 +19,23 @@ def _videos(made: Mapping[str, Any]) -> list[str]:
     return [f"{count} of them as videos only, without any label: {', '.join(tasks)}."] if count else []
 
 
+def _readout(made: Mapping[str, Any]) -> list[str]:
+    if "readout" in made.get("scores", {}):
+        return ["- `readout/`: hand position and gripper opening read from planned latents, with a calibrated spread."]
+    return [
+        "- no `readout/`: the hand's path that comes with a plan is the one the U-Net tells beside its frames, with",
+        "  the spread it had on held-out episodes, learnt from demonstrations and not read from imagined frames.",
+    ]
+
+
+def _held_out(made: Mapping[str, Any]) -> str:
+    options = made.get("options", {})
+    chosen = ["by a hash of task and seed"] if options.get("held_out", 1.0) > 0 else []
+    if seeds := options.get("held_out_seeds"):
+        chosen.append(f"for their seeds {seeds[0]} to {seeds[1]}")
+    return f"{made.get('held_out', '?')} more, chosen {' or '.join(chosen) or 'by no rule'}, were only measured on."
+
+
 def model_card(settings: Settings) -> str:
     """Return Markdown: what it is, what it learnt from, what it scored, what it cannot do."""
     made: Mapping[str, Any] = settings.provenance or {}
@@ -29,7 +46,7 @@ def model_card(settings: Settings) -> str:
         "pipeline_tag: image-to-video",
         "tags: [robotics, video-prediction, world-model]",
         "---",
-        "# cascade embedded planner 1",
+        "# cascade embedded planner",
         "",
         f"Imagines a manipulation task: one sentence and one {settings.size_px}x{settings.size_px} image of camera",
         f"{_cameras(settings)} in,",
@@ -41,14 +58,14 @@ def model_card(settings: Settings) -> str:
         "- `ae/`: auto-encoder of single frames (f8, 8 channels); the decoder also sees the plan's first frame.",
         "- `unet/`: 2-D U-Net over all future latent frames stacked as channels (MCVD, arXiv 2205.09853);",
         "  rectified flow with x-prediction (arXiv 2209.03003); at one step it is a regressor.",
-        "- `readout/`: hand position and gripper opening read from planned latents, with a calibrated spread.",
+        *_readout(made),
         "- `text_table.safetensors`: MiniLM vectors of the known wordings, for machines without the sentence encoder.",
         "",
         "## Data",
         "",
-        f"{made.get('episodes', '?')} successful demonstrations of scripted experts in Meta-World (simulation), of",
-        f"{len(settings.tasks)} tasks: {', '.join(settings.tasks)}.",
-        f"{made.get('held_out', '?')} more, chosen by a hash of task and seed, were only measured on.",
+        f"{made.get('episodes', '?')} views of successful demonstrations by scripts in Meta-World (simulation),",
+        f"of {len(settings.tasks)} tasks: {', '.join(settings.tasks)}.",
+        _held_out(made),
         *_videos(made),
         f"Data set `{made.get('data', '?')}`.",
         "",

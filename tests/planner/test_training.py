@@ -310,6 +310,8 @@ def test_several_cameras_are_learnt_from_the_weights_of_one(trained, tmp_path, w
         EMBEDDED.build(EmbeddedConfig(weights=tmp_path, camera="top"))
     card = (tmp_path / "weights" / "MODEL_CARD.md").read_text()
     assert "`corner` or `side` (all of its image, squeezed into a square), with the number of the camera" in card
+    assert "chosen for their seeds 4 to 5, were only measured on" in card
+    assert "- `readout/`" in card
 
 
 @pytest.fixture(scope="module")
@@ -356,6 +358,7 @@ def test_a_sketch_trained_on_alone_keeps_the_spread_of_the_weights_it_began_with
     assert before["path_std_m"] > 0
     assert after["path_std_m"] == before["path_std_m"]
     assert after["path_opening_std"] == before["path_opening_std"]
+    assert "- no `readout/`" in (tmp_path / "weights" / "MODEL_CARD.md").read_text()
 
 
 def test_ends_and_grasps_weigh_more_than_the_way_between_and_the_whole_weighs_the_same():
