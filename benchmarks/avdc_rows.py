@@ -43,6 +43,11 @@ class Column:
         """What it shares with its control."""
         return self.rows[0].get("recipe_digest"), self.rows[0].get("rig_digest"), self.rows[0].get("suite")
 
+    @property
+    def weights(self) -> frozenset[tuple[tuple[str, str], ...]]:
+        """Digests of the networks that made its rows, by plug-in."""
+        return frozenset(tuple(sorted((row.get("weights") or {}).items())) for row in self.rows)
+
     def values(self) -> Values:
         """Success as 0 or 1, by cell and layout."""
         found: dict[tuple[str, str], dict[int, float]] = {}

@@ -101,6 +101,10 @@ def control_table(columns: Sequence[Column]) -> str:
         if control is None:
             lines.append([column.title, rate(column.rows), "not run", "", "0"])
             continue
+        if column.weights != control.weights:
+            other = f"{rate(control.rows)}, other weights"
+            lines.append([column.title, rate(column.rows), other, "not comparable", "0"])
+            continue
         difference, interval, n = gap(column, control)
         lines.append([column.title, rate(column.rows), rate(control.rows), percent(difference, interval), str(n)])
     head = ["", "plans of the scene", "plans of another layout", "what seeing bought, points", "episodes of both"]

@@ -182,3 +182,13 @@ def test_the_protocol_runs_anew_and_goes_on_where_it_was(tmp_path):
     again = printed(*arguments)
     assert again.stdout == first.stdout
     assert (tmp_path / "out" / "avdc-tiny-control.jsonl.gz").read_bytes() == packed
+
+
+def test_a_control_of_other_weights_is_shown_but_not_subtracted(script, tmp_path):
+    ours = [row(seed=seed, weights={"embedded": "new"}) for seed in (1, 2)]
+    theirs = [row(seed=seed, success=False, control="wrong-layout", weights={"embedded": "old"}) for seed in (1, 2)]
+    columns = script.columns_of([write(tmp_path / "a.jsonl", ours), write(tmp_path / "a-control.jsonl", theirs)], {})
+    text = script.control_table(columns)
+    assert "other weights" in text
+    assert "not comparable" in text
+    assert "**" not in text
