@@ -348,6 +348,7 @@ def test_the_sketch_also_learns_from_looks_and_is_measured_on_held_out_ones(tmp_
 
 
 @needs_encoder
+@pytest.mark.slow
 def test_a_sketch_trained_on_alone_keeps_the_spread_of_the_weights_it_began_with(trained, tmp_path, source_factory):
     chosen = options(
         minutes={"autoencoder": 0, "sketch": 5, "regression": 0, "flow": 0, "readout": 0},
