@@ -189,8 +189,7 @@ def origin_table(columns: Sequence[Column]) -> str:
         return ", ".join(sorted({str(row.get(key)) for row in column.rows}))
 
     def weights(column: Column) -> str:
-        pairs = {f"{k} {v}" for row in column.rows for k, v in (row.get("weights") or {}).items()}
-        return ", ".join(sorted(pairs)) or "none"
+        return ", ".join(sorted({f"{k} {v}" for pairs in column.weights for k, v in pairs})) or "none"
 
     def versions(column: Column) -> str:
         known = {json.dumps(row["versions"], sort_keys=True) for row in column.rows if row.get("versions")}

@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 
 from cascade.config import load_rig
-from cascade.contracts import DemoStep
+from cascade.contracts import ConfigError, DemoStep
 from cascade.contracts.keyframes import keyframe_indices
 from cascade.plugins import build_plugin
-from cascade.suites import find_suite, suite_settings
+from cascade.suites import find_suite, suite_settings, suite_tasks
 from planner.frames import plan_transform
 from planner.training.data import project
 
@@ -34,13 +34,16 @@ def main() -> None:
     """Write frames, path, uv, camera, task and seed of all looks of the episodes that succeeded."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--suite", default="metaworld-11-avdc")
-    parser.add_argument("--tasks", default="", help="of the suite, separated by commas; all of them if empty")
+    parser.add_argument("--tasks", help="only these tasks of the suite, separated by commas")
     parser.add_argument("--episodes", type=int, default=100, help="of each task")
     parser.add_argument("--seed", type=int, default=40000, help="first seed; evaluate on others")
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("-o", "--output", type=Path, required=True)
     args = parser.parse_args()
-    tasks = wanted(find_suite(args.suite).tasks, args.tasks)
+    try:
+        tasks = suite_tasks(args.suite, args.tasks)
+    except ConfigError as error:
+        raise SystemExit(str(error)) from None
     jobs = [(args.suite, task, seed) for seed in range(args.seed, args.seed + args.episodes) for task in tasks]
     rows: list[Row] = []
     if args.jobs == 1:
@@ -54,14 +57,6 @@ def main() -> None:
                 rows += found
     args.output.parent.mkdir(parents=True, exist_ok=True)
     np.savez(args.output, **{key: np.stack([row[key] for row in rows]) for key in rows[0]})
-
-
-def wanted(tasks: tuple[str, ...], names: str) -> tuple[str, ...]:
-    """Return the tasks named, all if none is; exit with one line if a name is not a task of the suite."""
-    chosen = tuple(name.strip() for name in names.split(",") if name.strip())
-    if unknown := sorted(set(chosen) - set(tasks)):
-        raise SystemExit(f"no such task: {', '.join(unknown)}; the suite has {', '.join(tasks)}")
-    return chosen or tasks
 
 
 def episode(job: tuple[str, str, int]) -> list[Row]:

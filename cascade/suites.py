@@ -106,6 +106,22 @@ def expand_tasks(text: str) -> tuple[str, ...]:
     return names
 
 
+def suite_tasks(name: str, only: str | None) -> tuple[str, ...]:
+    """Return the tasks of a suite, or those of them that `only` lists, separated by commas.
+
+    Raises:
+        ConfigError: there is no such suite, it has no such task, or nothing is listed.
+    """
+    known = find_suite(name).tasks
+    if only is None:
+        return known
+    chosen = expand_tasks(only)
+    unknown = [task for task in chosen if task not in known]
+    if unknown:
+        raise ConfigError(f"task {unknown[0]!r}: not in suite {name!r}.", did_you_mean(unknown[0], known))
+    return chosen
+
+
 def _flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
     """Return nested values as dotted keys and leaves."""
     found: list[tuple[str, Any]] = []

@@ -63,10 +63,10 @@ def evaluate(
     from cascade.contracts.errors import ConfigError
     from cascade.evaluate import Evaluation, run_evaluation
     from cascade.recorder import new_run_folder
-    from cascade.suites import find_suite, suite_settings
+    from cascade.suites import find_suite, suite_settings, suite_tasks
 
     protocol = find_suite(suite)
-    names = _tasks(suite, protocol.tasks, tasks)
+    names = suite_tasks(suite, tasks)
     seed = protocol.seed if seed is None else seed
     overrides = [*suite_settings(protocol), *(settings or [])]
     run, _ = compose(instruction="", task=None, seed=seed, rig=rig, recipe=recipe, planner=planner, overrides=overrides)
@@ -105,19 +105,6 @@ def evaluate(
 
 def _names(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
-
-
-def _tasks(suite: str, known: tuple[str, ...], only: str | None) -> tuple[str, ...]:
-    from cascade.contracts.errors import ConfigError, did_you_mean
-    from cascade.suites import expand_tasks
-
-    if only is None:
-        return known
-    chosen = expand_tasks(only)
-    unknown = [name for name in chosen if name not in known]
-    if unknown:
-        raise ConfigError(f"task {unknown[0]!r}: not in suite {suite!r}.", did_you_mean(unknown[0], known))
-    return chosen
 
 
 def _counting() -> Callable[[Mapping[str, Any]], tuple[str, str]]:

@@ -30,10 +30,11 @@ def _readout(made: Mapping[str, Any]) -> list[str]:
 
 def _held_out(made: Mapping[str, Any]) -> str:
     options = made.get("options", {})
-    chosen = ["by a hash of task and seed"] if options.get("held_out", 1.0) > 0 else []
+    chosen = ["by a hash of task and seed"] if options.get("held_out") else []
     if seeds := options.get("held_out_seeds"):
         chosen.append(f"for their seeds {seeds[0]} to {seeds[1]}")
-    return f"{made.get('held_out', '?')} more, chosen {' or '.join(chosen) or 'by no rule'}, were only measured on."
+    how = f", chosen {' or '.join(chosen)}," if chosen else ""
+    return f"{made.get('held_out', '?')} more{how} were only measured on."
 
 
 def model_card(settings: Settings) -> str:

@@ -266,11 +266,19 @@ class _Run:
         self.state["generator"] = self.context.generator.get_state()
         save_checkpoint(self.output, self.state)
 
+    def _spread(self) -> tuple[float, float]:
+        """Return standard deviations of the told path [m] and opening; of the initial weights if nothing drew here."""
+        planned = self.state["scores"].get("flow") or self.state["scores"].get("regression")
+        if planned:
+            # Of a normal error the mean length in 3-D is 1.6, the mean size in 1-D 0.8 standard deviations.
+            return planned["held_out/path_mean_mm"] / 1600, planned["held_out/opening_error"] / 0.8
+        known = self.initial.settings if self.initial is not None else None
+        return (known.path_std_m, known.path_opening_std) if known else (0.0, 0.0)
+
     def _export(self, autoencoder: FrameAutoencoder, unet: Any, readout: LatentReadout | None, scales: Scales) -> Path:
         scores = self.state["scores"]
         reading = scores.get("readout", {})
-        planned = scores.get("flow") or scores.get("regression") or {}
-        known = self.initial and self.initial.settings  # a run of the sketch alone has no spread of its own
+        path_std_m, path_opening_std = self._spread()
         settings = Settings(
             camera=self.options.cameras[0],
             cameras=self.options.cameras if self.told else (),
@@ -282,11 +290,8 @@ class _Run:
             tasks=self.words.tasks,
             position_temperature=reading.get("held_out/position_temperature", 1.0),
             opening_temperature=reading.get("held_out/opening_temperature", 1.0),
-            # Of a normal error the mean length in 3-D is 1.6, the mean size in 1-D 0.8 standard deviations.
-            path_std_m=planned["held_out/path_mean_mm"] / 1600 if planned else known.path_std_m if known else 0.0,
-            path_opening_std=(
-                planned["held_out/opening_error"] / 0.8 if planned else known.path_opening_std if known else 0.0
-            ),
+            path_std_m=path_std_m,
+            path_opening_std=path_opening_std,
             strides=self.options.strides,
             provenance={
                 "data": self.digest,
