@@ -95,7 +95,13 @@ class TrainerConfig(PluginConfig):
     strides: tuple[Stride, ...] = Field(
         ("whole",), min_length=1, description="what of the rest of a task plans cover: whole, half, quarter"
     )
+    hands: tuple[Path, ...] = Field(
+        (), description="files of hands read from the videos, see benchmarks/read_hands.py; none recorded is then used"
+    )
     initial: Path | None = Field(None, description="folder of planner weights to start from")
+    initial_autoencoder: Path | None = Field(
+        None, description="folder of planner weights of which only the auto-encoder, learnt from frames, is begun with"
+    )
     looks: tuple[Path, ...] = Field((), description="files of first looks, see benchmarks/first_looks.py")
     max_steps: int | None = Field(None, ge=1, description="end every stage after this many steps (for trials)")
     start_frame: int = Field(

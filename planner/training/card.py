@@ -19,6 +19,12 @@ def _videos(made: Mapping[str, Any]) -> list[str]:
     return [f"{count} of them as videos only, without any label: {', '.join(tasks)}."] if count else []
 
 
+def _hands(made: Mapping[str, Any]) -> list[str]:
+    if made.get("hands") != "read":
+        return []
+    return ["Hands were read from the videos by inverse dynamics; those recorded were only measured against."]
+
+
 def _readout(made: Mapping[str, Any]) -> list[str]:
     if "readout" in made.get("scores", {}):
         return ["- `readout/`: hand position and gripper opening read from planned latents, with a calibrated spread."]
@@ -68,6 +74,7 @@ def model_card(settings: Settings) -> str:
         f"of {len(settings.tasks)} tasks: {', '.join(settings.tasks)}.",
         _held_out(made),
         *_videos(made),
+        *_hands(made),
         f"Data set `{made.get('data', '?')}`.",
         "",
         "## Training and scores",

@@ -15,6 +15,7 @@ from cascade.contracts.keyframes import keyframe_indices, path_progress
 from planner.frames import View, plan_transform
 from planner.phrases import task_name
 from planner.strides import SHARES, WHOLE, Stride
+from planner.training.hands import Hands
 from planner.training.spacing import progress_indices, video_progress
 
 MIN_FRAMES = 8
@@ -150,21 +151,27 @@ def load_tracks(
     held_out: HeldOut,
     view: View = "square",
     unlabelled: Collection[str] = (),
+    hands: Hands | None = None,
     tick: Callable[[int, int], None] = lambda done, total: None,
 ) -> list[Track]:
     """Decode all episodes into memory (about 50 kB a frame and camera at 128 px), camera by camera of each.
 
     An episode need not have all cameras, but one of them. Of episodes of the tasks `unlabelled` only the video is read.
+    With `hands`, every episode that is learnt from has the hand as read there; those held out keep theirs, to measure.
 
     Raises:
-        DataError: there is no successful demonstration to learn from, or no episode of a task in `unlabelled`.
+        DataError: there is no successful demonstration to learn from, no episode of a task in `unlabelled`, or no
+            reading of an episode in `hands`.
     """
     tracks = []
     videos = {task_name(task) for task in unlabelled}
     for index in range(len(episodes)):
         episode = episodes[index]
         seen = [name for name in cameras if name in episode.frames] or list(cameras)
-        known = task_name(episode.task) not in videos
+        task = task_name(episode.task)
+        known = task not in videos
+        if hands is not None and known and not held_out.keeps(task, episode.seed):
+            episode = hands.put_into(episode)
         tracks += [to_track(episode, name, size, held_out, view, cameras.index(name), labelled=known) for name in seen]
         tick(index + 1, len(episodes))
     if missing := videos - {track.task for track in tracks}:

@@ -26,6 +26,7 @@ from planner.training.card import model_card
 from planner.training.checkpoint import generator_state, load_checkpoint, restore_generator, save_checkpoint
 from planner.training.context import TrainingContext
 from planner.training.data import HeldOut, WindowSampler, load_tracks
+from planner.training.hands import load_hands
 from planner.training.latents import LatentCache, measure_scales
 from planner.training.looks import Looks, load_looks
 from planner.training.loop import Stage, StageRunner
@@ -106,6 +107,7 @@ class _Run:
             held_out=HeldOut(options.held_out, *(options.held_out_seeds or ())),
             view=options.view,
             unlabelled=options.unlabelled,
+            hands=load_hands(options.hands) if options.hands else None,
             tick=lambda done, total: monitor.advance(done / total, f"{done}/{total}"),
         )
         self.context = TrainingContext(
@@ -125,7 +127,8 @@ class _Run:
         self.words = WordBank(((t.task, t.instruction) for t in tracks if t.teaches), options.seed)
         self.sampler = self._sampler(labelled=False)
         self.labelled_sampler = self._sampler(labelled=True)
-        self.initial = self._initial()
+        self.initial = self._weights(options.initial)
+        self.known_coder = self._weights(options.initial_autoencoder) or self.initial
         self.told = len(options.cameras) if len(options.cameras) > 1 else 0
 
     def _sampler(self, *, labelled: bool) -> WindowSampler:
@@ -139,18 +142,18 @@ class _Run:
             strides=self.options.strides,
         )
 
-    def _initial(self) -> PlannerWeights | None:
-        if self.options.initial is None:
+    def _weights(self, folder: Path | None) -> PlannerWeights | None:
+        if folder is None:
             return None
-        return load_weights(self.options.initial, dtype=torch.float32, device=self.context.device)
+        return load_weights(folder, dtype=torch.float32, device=self.context.device)
 
     def go(self) -> dict[str, Any]:
         """Run the stages that are not done and export the weights."""
         minutes, rate = self.options.minutes, self.options.learning_rate
         coder_stage = AutoencoderStage(self.context, self.options.autoencoder_width, self.options.autoencoder_batch)
         coder: Any = coder_stage.network
-        if self.initial is not None:
-            coder["autoencoder"].load_state_dict(self.initial.autoencoder.state_dict())
+        if self.known_coder is not None:
+            coder["autoencoder"].load_state_dict(self.known_coder.autoencoder.state_dict())
         self._run("autoencoder", coder, coder_stage, minutes.autoencoder, rate * 2)
         autoencoder: FrameAutoencoder = coder["autoencoder"].eval().requires_grad_(False)
         batches = self._batches(autoencoder)
@@ -298,7 +301,10 @@ class _Run:
                 "episodes": sum(t.teaches and not t.held_out for t in self.context.tracks),
                 "held_out": sum(t.teaches and t.held_out for t in self.context.tracks),
                 "videos": sum(t.teaches and not t.labelled for t in self.context.tracks),
-                "options": json.loads(self.options.model_dump_json(exclude={"initial", "looks"})),
+                "hands": "read" if self.options.hands else "recorded",
+                "options": json.loads(
+                    self.options.model_dump_json(exclude={"initial", "initial_autoencoder", "looks", "hands"})
+                ),
                 "torch": torch.__version__,
                 "python": platform.python_version(),
                 "scores": scores,
