@@ -4,7 +4,7 @@ Where a task's hand will go is learnt from first images and paths alone, and an 
 control step costs. So this makes an episode in a tenth of the time that `cascade record` needs.
 
     python benchmarks/first_looks.py --episodes 100 --seed 40000 -o data/looks.npz
-    cascade train planner data/expert -o train/planner --set looks=data/looks.npz --set minutes.sketch=20
+    cascade train planner data/expert -o train/planner --set looks=[data/looks.npz] --set minutes.sketch=20
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ Views of one episode are weighed by how sure the reading is. Nothing recorded of
 errors that are printed.
 
     python benchmarks/read_hands.py data/films --weights idm/weights/wide-1 -o data/hands.npz
-    cascade train planner data/films -o train/planner --set hands=data/hands.npz
+    cascade train planner data/films -o train/planner --set hands=[data/hands.npz]
 """
 
 from __future__ import annotations

@@ -16,6 +16,9 @@ NOISE_M = 0.006  # an upright step may wander by this much, the noise of tracks
 DEPTH_NOISE_M = 0.03
 DEPTH_PRICE = 0.004  # per frame and standard deviation off a depth seen otherwise, up to ...
 DEPTH_CAP = 2.0  # ... so many
+END_NOISE_M = 0.03
+END_PRICE = 0.04  # per standard deviation that the end is off where things come to rest, up to ...
+END_CAP = 5.0  # ... so many
 LENGTH_PRICE = 0.45  # per metre of way, against 1 per metre of mixing
 
 
@@ -27,6 +30,7 @@ def carried_path(
     *,
     camera_z: Floats | None = None,
     depth_m: Floats | None = None,
+    end_depth_m: float | None = None,
 ) -> Floats:
     """Return (T, 3) positions, one on each ray, starting at `start_m`.
 
@@ -35,8 +39,9 @@ def carried_path(
         origin_m: (3,) the camera's centre.
         start_m: (3,) where the object rests; the first ray passes through it.
         low_m: nothing carried is lower than this.
-        camera_z: (3,) optical axis, needed with `depth_m`.
+        camera_z: (3,) optical axis, needed with depths.
         depth_m: (T,) z-depths seen otherwise, NaN where there is none; they count, but do not decide alone.
+        end_depth_m: z-depth at which it probably comes to rest; the same holds for it.
     """
     unit = rays / np.linalg.norm(rays, axis=1, keepdims=True)
     distance = float(np.linalg.norm(start_m - origin_m))
@@ -54,6 +59,9 @@ def carried_path(
         if depth_m is not None and camera_z is not None and np.isfinite(depth_m[t]):
             off = np.abs((X[t] - origin_m) @ camera_z - depth_m[t]) / DEPTH_NOISE_M
             price = price + DEPTH_PRICE * np.minimum(off, DEPTH_CAP)
+        if end_depth_m is not None and camera_z is not None and t == len(rays) - 1:
+            off = np.abs((X[t] - origin_m) @ camera_z - end_depth_m) / END_NOISE_M
+            price = price + END_PRICE * np.minimum(off, END_CAP)
         if t == 1:
             total = price[0]
             continue

@@ -10,6 +10,7 @@ from cascade.contracts import CameraImage, DataError, VideoPlan
 from flowact.appearance import JointSearch, look_of
 from flowact.articulation import JointKind, Motion, Tracks
 from flowact.lifting import carried_path, path_at_depths
+from flowact.resting import EndDepth
 from flowact.rigid import Bools, Floats, backproject, project
 from flowact.scene import ObjectView, base_pose
 
@@ -29,6 +30,7 @@ def carry(
     hand_px: Floats | None = None,
     hand_m: Floats | None = None,
     depth_m: Floats | None = None,
+    ends: EndDepth | None = None,
 ) -> Motion:
     """Return the carried motion with depth put in: from the hand's path, else from how things are carried.
 
@@ -41,6 +43,7 @@ def carry(
         hand_px: (T, 2) where the hand is seen, if known.
         hand_m: (T, 3) the hand's positions, if they may be used.
         depth_m: (T,) rough z-depths of the object, NaN where not known; used without `hand_m`.
+        ends: knows how far away it probably ends; used without `hand_m`.
     """
     centre = tracks.points_m.mean(axis=0)
     first = closes_at or 0
@@ -53,7 +56,9 @@ def carry(
         depth = (centre - T[:3, 3]) @ z + np.where(np.arange(len(uv)) > first, (hand_m - hand_m[first]) @ z, 0.0)
         path = path_at_depths(rays, z, T[:3, 3], depth)
     else:
-        path = carried_path(rays, T[:3, 3], centre, float(centre[2]) - 0.02, camera_z=T[:3, 2], depth_m=depth_m)
+        end_m = ends.at(uv[-1] - uv[0]) if ends is not None else None
+        low_m = float(centre[2]) - 0.02
+        path = carried_path(rays, T[:3, 3], centre, low_m, camera_z=T[:3, 2], depth_m=depth_m, end_depth_m=end_m)
     shift = path - centre
     shift[:first] = 0.0
     return replace(free, shift_m=shift)

@@ -14,6 +14,7 @@ from flowact.handled import Handled, Mode, handled_by_gripper, handled_by_motion
 from flowact.joint_fitting import fit_models
 from flowact.motion_mask import changed_ever, motion_mask
 from flowact.motions import carry, joint_of
+from flowact.resting import Background
 from flowact.rigid import Bools, Floats, project
 from flowact.robot import gripper_of, robot_of
 from flowact.scene import (
@@ -98,7 +99,8 @@ def read_plan(plan: VideoPlan, image: CameraImage, hand_m: Floats, config: FlowC
         if handled.closes_at is not None and hand_px is not None and hand is None:
             away = float((tracks.points_m.mean(axis=0) - T[:3, 3]) @ T[:3, 2])
             depth = depth_by_growth(field, hand_px, handled.closes_at, away, float(K[0, 0]), settings)
-        motion = carry(free, tracks, K, T, handled.closes_at, hand_px=hand_px, hand_m=hand, depth_m=depth)
+        ends = Background(image, plan.frames, plan.transform, mask, robot)
+        motion = carry(free, tracks, K, T, handled.closes_at, hand_px=hand_px, hand_m=hand, depth_m=depth, ends=ends)
     else:
         motion = joint_of(plan, to_plan(mask, plan.transform), view, models, tracks, K, image, hand_px)
     if not np.isfinite(motion.shift_m).all():
