@@ -255,9 +255,17 @@ def document(columns: Sequence[Column], published: Sequence[Mapping[str, Any]]) 
 
 
 def run_all(about: Mapping[str, Mapping[str, Any]], folder: Path, jobs: int, extra: Sequence[str]) -> list[Path]:
-    """Run every row and its control; what an earlier call finished is not run again. Returns the files."""
+    """Run every row and its control; what an earlier call finished is not run again. Returns the files.
+
+    A row that `needs` a folder that is not there, weights that are not shipped, is passed over and said to be.
+    """
     found = []
     for name, row in about.items():
+        if "needs" in row and not Path(row["needs"]).is_dir():
+            print(
+                f"{name}: passed over, for it needs {row['needs']}; docs/data.md says how to make it", file=sys.stderr
+            )
+            continue
         for suffix, control in (("", ()), ("-control", ("--control", CONTROL))):
             output = folder / f"avdc-{name}{suffix}"
             arguments = [*shlex.split(str(row["run"])), *control, *extra, "--jobs", str(jobs), "--resume"]

@@ -89,7 +89,7 @@ class StageRunner:
         save: Callable[[], None],
         save_every_s: float,
         measure_every_s: float,
-        measured: Callable[[], None] = lambda: None,
+        measured: Callable[[Mapping[str, float]], None] = lambda scores: None,
         max_steps: int | None = None,
     ) -> dict[str, float]:
         """Train until the minutes are over and return the last measurement.
@@ -98,7 +98,7 @@ class StageRunner:
             save: writes a checkpoint (also called when the run is interrupted).
             save_every_s: seconds between checkpoints.
             measure_every_s: seconds between measurements.
-            measured: called after each measurement.
+            measured: called with the scores after each measurement.
             max_steps: end earlier, at this many steps.
         """
         clock = StageClock(self.stage.minutes, elapsed_s=self.progress.elapsed_s, now=self._now)
@@ -115,8 +115,7 @@ class StageRunner:
                 if saving.due():
                     save()
                 if measuring.due():
-                    self._measure(clock)
-                    measured()
+                    measured(self._measure(clock))
         except KeyboardInterrupt:
             save()
             raise

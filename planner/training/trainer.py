@@ -247,9 +247,13 @@ class _Run:
             self.state["stage"] = {"name": name, "state": runner.state()}
             self._save()
 
-        def measured() -> None:
+        def measured(scores: Mapping[str, float]) -> None:
             if exports is not None:
+                self.state["scores"][name] = scored(scores)  # weights on the way know their spread as well
                 self._export(exports[0], runner.ema.network, None, exports[1])
+
+        def scored(scores: Mapping[str, float]) -> dict[str, float]:
+            return {**scores, "steps": runner.progress.steps, "batch": self.context.batch}
 
         scores = runner.run(
             save=save,
@@ -260,7 +264,7 @@ class _Run:
         )
         network.load_state_dict(runner.ema.network.state_dict())
         self.state["done"][name] = {k: v.clone() for k, v in network.state_dict().items()}
-        self.state["scores"][name] = {**scores, "steps": runner.progress.steps, "batch": self.context.batch}
+        self.state["scores"][name] = scored(scores)
         self.state["stage"] = None
         self._save()
 

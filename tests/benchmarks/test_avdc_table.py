@@ -169,6 +169,15 @@ def test_the_published_figures_are_the_mean_of_their_tasks_where_these_are_known
 
 
 @pytest.mark.slow
+def test_a_row_of_weights_that_are_not_there_is_passed_over_and_said_to_be(tmp_path):
+    about = {"rows": {"trained": {"run": "--recipe best", "needs": str(tmp_path / "weights")}}, "published": []}
+    (tmp_path / "about.yaml").write_text(yaml.safe_dump(about))
+    done = printed("--about", tmp_path / "about.yaml", "--run", tmp_path / "out")
+    assert "trained: passed over" in done.stderr
+    assert "docs/data.md" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 def test_the_protocol_runs_anew_and_goes_on_where_it_was(tmp_path):
     about = {"rows": {"tiny": {"run": "--recipe unipi --set extractor.options.fuse=latents"}}, "published": []}
     (tmp_path / "about.yaml").write_text(yaml.safe_dump(about))

@@ -15,6 +15,7 @@ from planner.networks.unet import PlanUNet
 from planner.options import EmbeddedConfig, TrainerConfig
 from planner.plugins import EMBEDDED, TRAINER
 from planner.text import encoder_folder
+from planner.training import trainer
 from planner.training.checkpoint import FILE, load_checkpoint, save_checkpoint
 from planner.training.clock import Every, StageClock
 from planner.training.data import HeldOut, draw_window, to_track
@@ -389,3 +390,17 @@ def test_looks_of_other_cameras_are_passed_over_and_held_out_ones_never_drawn(lo
         load_looks((looks_file,), ("top",), ("door-open",), HeldOut(), 128)
     with pytest.raises(DataError, match="expected first looks"):
         load_looks((looks_file.parent / "none.npz",), ("side",), ("door-open",), HeldOut(), 128)
+
+
+@needs_encoder
+@pytest.mark.slow
+def test_weights_written_on_the_way_know_how_far_off_their_path_is(tmp_path, source_factory, monkeypatch):
+    spreads = []
+    export = trainer._Run._export
+    monkeypatch.setattr(
+        trainer._Run, "_export", lambda run, *parts: (spreads.append(run._spread()), export(run, *parts))[1]
+    )
+    minutes = {"autoencoder": 0, "sketch": 0, "regression": 5, "flow": 0, "readout": 0}
+    TRAINER.build(options(minutes=minutes, evaluate_minutes=1e-6)).train(source_factory(6), tmp_path, resume=False)
+    assert len(spreads) > 1
+    assert all(position_m > 0 and opening > 0 for position_m, opening in spreads)
