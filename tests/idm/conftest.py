@@ -122,7 +122,7 @@ def trained(play: Play, tmp_path_factory: pytest.TempPathFactory, worker_id: str
     folder = (base if worker_id == "master" else base.parent) / "idm-trained"
     with FileLock(f"{folder}.lock"):
         if not (folder / "scores.json").exists():
-            TRAINER.build(TRAINER.config(steps=120, batch=16, threads=1, held_out=0.2)).train(
+            TRAINER.build(TRAINER.config(steps=100, batch=12, threads=1, held_out=0.2)).train(
                 play, folder, resume=False
             )
     return folder
