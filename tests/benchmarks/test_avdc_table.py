@@ -178,6 +178,7 @@ def test_a_row_of_weights_that_are_not_there_is_passed_over_and_said_to_be(tmp_p
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_the_protocol_runs_anew_and_goes_on_where_it_was(tmp_path):
     about = {"rows": {"tiny": {"run": "--recipe unipi --set extractor.options.fuse=latents"}}, "published": []}
     (tmp_path / "about.yaml").write_text(yaml.safe_dump(about))
