@@ -21,6 +21,9 @@ from flowact.sight import NOISE_PX, Normal, Sight
 
 HUBER_PX = 1.0  # tracks off by more than this count linearly, not squared
 MOST_POINTS = 40  # neighbours move alike: more points cost time and tell little
+CLEAR = (
+    2.0  # a hinge's evidence must be better than a slide's by this, less is not worth a mention (Kass, Raftery 1995)
+)
 INDEPENDENT = 6.0  # errors of neighbouring points are alike: so many independent points per frame at most
 
 
@@ -226,6 +229,11 @@ def _thinned(tracks: Tracks) -> Tracks:
     return Tracks(points_m=tracks.points_m[keep], uv=tracks.uv[:, keep], weight=tracks.weight[:, keep])
 
 
+def _ranked(models: list[Motion]) -> list[Motion]:
+    """Return models by their evidence, hinges last where it hardly differs: a short slide is a wide hinge's as well."""
+    return sorted(models, key=lambda m: m.evidence + (CLEAR if m.kind is JointKind.REVOLUTE else 0.0))
+
+
 def fit_models(tracks: Tracks, K: Floats, T_base_cam: Floats, *, free_axes: bool = True) -> list[Motion]:
     """Return every model fitted to the tracks, best evidence first.
 
@@ -247,7 +255,7 @@ def fit_models(tracks: Tracks, K: Floats, T_base_cam: Floats, *, free_axes: bool
     fitted = problem.joints([*slides, *hinges], free_axis=False)
     models += fitted
     if not free_axes:
-        return sorted(models, key=lambda m: m.evidence)
+        return _ranked(models)
     # The best of each once more, its axis free to turn.
     again = [
         min((m for m in fitted if m.kind is kind), key=lambda m: m.evidence, default=None)
@@ -261,4 +269,4 @@ def fit_models(tracks: Tracks, K: Floats, T_base_cam: Floats, *, free_axes: bool
         ],
         free_axis=True,
     )
-    return sorted(models, key=lambda m: m.evidence)
+    return _ranked(models)

@@ -168,7 +168,6 @@ def test_the_published_figures_are_the_mean_of_their_tasks_where_these_are_known
             assert np.mean(list(method["tasks"].values())) == pytest.approx(method["all"], abs=0.6), method["method"]
 
 
-@pytest.mark.slow
 def test_a_row_of_weights_that_are_not_there_is_passed_over_and_said_to_be(tmp_path):
     about = {"rows": {"trained": {"run": "--recipe best", "needs": str(tmp_path / "weights")}}, "published": []}
     (tmp_path / "about.yaml").write_text(yaml.safe_dump(about))

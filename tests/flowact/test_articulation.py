@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from cascade.contracts import DataError
@@ -53,8 +53,9 @@ def error_m(found, tracks, path):
     return np.linalg.norm(np.stack([found.path(p) for p in tracks.points_m], axis=1) - path, axis=-1).mean(axis=1)
 
 
-# A known limit: in this noise a shorter slide is now and then taken for a hinge (seed 255, axis 0, 0.047 m, -1).
-@given(st.integers(0, 10_000), st.sampled_from([0, 1, 2]), st.floats(0.06, 0.2), st.sampled_from([-1.0, 1.0]))
+@given(st.integers(0, 10_000), st.sampled_from([0, 1, 2]), st.floats(0.04, 0.2), st.sampled_from([-1.0, 1.0]))
+@example(255, 0, 0.046875, -1.0)  # a hinge explains these two as well, to within less than evidence tells
+@example(7243, 0, 0.051207522042311215, -1.0)
 @settings(max_examples=20, deadline=None)
 def test_a_slide_is_recognised_and_followed(seed, axis, length, sign):
     motion = true_motion(JointKind.PRISMATIC, axis=np.eye(3)[axis], q=sign * SHARE * length)

@@ -397,9 +397,12 @@ def test_looks_of_other_cameras_are_passed_over_and_held_out_ones_never_drawn(lo
 def test_weights_written_on_the_way_know_how_far_off_their_path_is(tmp_path, source_factory, monkeypatch):
     spreads = []
     export = trainer._Run._export
-    monkeypatch.setattr(
-        trainer._Run, "_export", lambda run, *parts: (spreads.append(run._spread()), export(run, *parts))[1]
-    )
+
+    def spied(run, *parts):
+        spreads.append(run._spread())
+        return export(run, *parts)
+
+    monkeypatch.setattr(trainer._Run, "_export", spied)
     minutes = {"autoencoder": 0, "sketch": 0, "regression": 5, "flow": 0, "readout": 0}
     TRAINER.build(options(minutes=minutes, evaluate_minutes=1e-6)).train(source_factory(6), tmp_path, resume=False)
     assert len(spreads) > 1
