@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from cascade.contracts import Episode
+from cascade.contracts import CascadeError, DataError, Episode
 from cascade.dataset.reader import open_datasets
 from idm.frames import squeezed
 from idm.reading import PlanFrameReader
@@ -31,9 +31,17 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("-o", "--output", type=Path, required=True)
     args = parser.parse_args()
-    net = load_network(args.weights).eval()
-    reader = PlanFrameReader(net, threads=args.threads)
-    episodes = open_datasets(args.data)
+    try:
+        write(args.data, args.weights, args.threads, args.output)
+    except CascadeError as error:
+        raise SystemExit(str(error)) from None
+
+
+def write(data: list[str], weights: Path, threads: int, output: Path) -> None:
+    """Read all episodes and write what was read."""
+    net = load_network(weights).eval()
+    reader = PlanFrameReader(net, threads=threads)
+    episodes = open_datasets(data)
     rows = []
     for number in range(len(episodes)):
         rows.append(read(net, reader, episodes[number]))
@@ -43,18 +51,22 @@ def main() -> None:
                 f"{number + 1} of {len(episodes)}: {np.median(error):.1f} mm median, {error.mean():.1f} mean",
                 flush=True,
             )
-    args.output.parent.mkdir(parents=True, exist_ok=True)
-    np.savez(args.output, **{key: np.concatenate([row[key] for row in rows]) for key in rows[0]})
+    output.parent.mkdir(parents=True, exist_ok=True)
+    np.savez(output, **{key: np.concatenate([row[key] for row in rows]) for key in rows[0]})
 
 
 @torch.inference_mode()
 def read(net: Any, reader: PlanFrameReader, episode: Episode) -> dict[str, np.ndarray]:
     """Return the hand in every frame of an episode, and how far that is from the hand that was recorded."""
     size = int(net.config["image_size_px"])
+    seen = [camera for camera in reader.cameras if camera in episode.frames]
+    if not seen:
+        raise DataError(
+            f"{episode.task} seed {episode.seed}: expected a camera that these weights know "
+            f"({', '.join(reader.cameras)}), found {', '.join(episode.frames)}."
+        )
     position, opening, spread = [], [], []
-    for camera in reader.cameras:
-        if camera not in episode.frames:
-            continue
+    for camera in seen:
         pixels, _ = squeezed(np.asarray(episode.frames[camera]), episode.K[camera], size)
         pose = net.pose(reader.encode(pixels, camera))
         position.append(pose.position_m.double().numpy())

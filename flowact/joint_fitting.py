@@ -21,9 +21,7 @@ from flowact.sight import NOISE_PX, Normal, Sight
 
 HUBER_PX = 1.0  # tracks off by more than this count linearly, not squared
 MOST_POINTS = 40  # neighbours move alike: more points cost time and tell little
-CLEAR = (
-    2.0  # a hinge's evidence must be better than a slide's by this, less is not worth a mention (Kass, Raftery 1995)
-)
+CLEAR = 2.0  # evidence by which a hinge must beat a slide; less tells nothing (Kass and Raftery, "Bayes Factors", 1995)
 INDEPENDENT = 6.0  # errors of neighbouring points are alike: so many independent points per frame at most
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,15 +53,17 @@ def load_hands(paths: tuple[Path, ...]) -> Hands:
     readings: dict[tuple[str, int], Reading] = {}
     for path in paths:
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
                 parts = {key: file[key] for key in _KEYS}
-        except (OSError, KeyError, ValueError) as error:
+        except (OSError, KeyError, ValueError, BadZipFile) as error:
             raise DataError(f"{path}: expected readings of hands, found {error}.", "Make them again.") from error
         ends = np.cumsum(parts["length"])
         position, opening = parts["position_m"].astype(np.float64), parts["opening"].astype(np.float64)
         total = int(ends[-1]) if len(ends) else 0
-        if position.shape != (total, 3) or opening.shape != (total,) or not np.isfinite(position).all():
-            raise DataError(f"{path}: expected {total} finite positions, found {position.shape}.", "Make them again.")
+        if position.shape != (total, 3) or opening.shape != (total,):
+            raise DataError(f"{path}: expected {total} positions, found {position.shape}.", "Make them again.")
+        if not (np.isfinite(position).all() and np.isfinite(opening).all()):
+            raise DataError(f"{path}: expected finite hands, found NaN or infinite ones.", "Make them again.")
         for task, seed, start, end in zip(parts["task"], parts["seed"], ends - parts["length"], ends, strict=True):
             readings[str(task), int(seed)] = position[start:end], opening[start:end]
     return Hands(readings)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,11 +59,11 @@ def load_looks(
     parts: dict[str, list[NDArray[np.generic]]] = {key: [] for key in _KEYS}
     for path in paths:
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
                 known = np.isin(file["camera"], cameras) & np.isin(file["task"], tasks)
                 for key in _KEYS:
                     parts[key].append(file[key][known])
-        except (OSError, KeyError, ValueError) as error:
+        except (OSError, KeyError, ValueError, BadZipFile) as error:
             raise DataError(f"{path}: expected first looks, found {error}.", "Make them again.") from error
     rows = {key: np.concatenate(values) for key, values in parts.items()}
     if not len(rows["frames"]) or rows["frames"].shape[1:] != (size, size, 3):

@@ -75,19 +75,21 @@ def test_an_episode_that_was_not_read_is_an_error(hands_file, source_factory):
         tracks_of(Recorded(source_factory(6)), load_hands((hands_file,)))
 
 
-@pytest.mark.parametrize("change", ["missing", "key", "count", "nan"])
+@pytest.mark.parametrize("change", ["missing", "cut", "key", "count", "nan", "nan opening"])
 def test_a_file_that_does_not_hold_readings_is_an_error(hands_file, change):
     with np.load(hands_file) as file:
         parts = dict(file)
     if change == "missing":
         hands_file.unlink()
+    elif change == "cut":
+        hands_file.write_bytes(hands_file.read_bytes()[:-30])
     else:
         if change == "key":
             del parts["opening"]
         elif change == "count":
             parts["length"] = parts["length"] + 1
         else:
-            parts["position_m"][3] = np.nan
+            parts["opening" if "opening" in change else "position_m"][3] = np.nan
         np.savez(hands_file, **parts)
     with pytest.raises(DataError, match="expected"):
         load_hands((hands_file,))
