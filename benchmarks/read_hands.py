@@ -30,7 +30,7 @@ Hand = tuple[NDArray[np.float64], NDArray[np.float64]]  # (T, 3) metres, (T,) 0.
 
 
 def main() -> None:
-    """Write position_m and opening of all frames, and task, seed, length and error_mm of their episodes."""
+    """Write position_m and opening of all frames, and task, seed and length of their episodes."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", nargs="+", help="recorded episodes")
     how = parser.add_mutually_exclusive_group(required=True)
@@ -45,44 +45,45 @@ def main() -> None:
         raise SystemExit(str(error)) from None
 
 
-def write(data: list[str], read: Callable[[Episode], Hand], output: Path) -> None:
+def write(data: list[str], read: Callable[[Episode], Hand | None], output: Path) -> None:
     """Read all episodes that succeeded, the ones a planner learns from, and write what was read."""
     episodes = open_datasets(data)
-    rows = []
+    rows: list[dict[str, NDArray[np.generic]]] = []
+    errors_mm: list[float] = []
     for number in range(len(episodes)):
         episode = episodes[number]
         if episode.success:
-            rows.append(row(episode, read(episode)))
-        if rows and (number % 50 == 49 or number + 1 == len(episodes)):
-            error = np.concatenate([row["error_mm"] for row in rows])
-            print(
-                f"{number + 1} of {len(episodes)}: {np.median(error):.1f} mm median, {error.mean():.1f} mean",
-                flush=True,
-            )
+            hand = read(episode)
+            rows.append(row(episode, hand))
+            if hand is None:
+                print(f"{episode.task} seed {episode.seed}: the hand is hardly seen, left out", flush=True)
+            else:
+                errors_mm.append(1000 * np.linalg.norm(hand[0] - episode.ee_position_m, axis=1).mean())
+        if errors_mm and (number % 50 == 49 or number + 1 == len(episodes)):
+            middle, mean = np.median(errors_mm), np.mean(errors_mm)
+            print(f"{number + 1} of {len(episodes)}: {middle:.1f} mm median, {mean:.1f} mean", flush=True)
+    if not errors_mm:
+        raise DataError(f"{', '.join(data)}: expected demonstrations that show the hand, found none.")
     output.parent.mkdir(parents=True, exist_ok=True)
     np.savez(output, **{key: np.concatenate([row[key] for row in rows]) for key in rows[0]})
 
 
-def row(episode: Episode, hand: Hand) -> dict[str, NDArray[np.generic]]:
-    """Return what is written of one episode."""
-    position, opening = hand
+def row(episode: Episode, hand: Hand | None) -> dict[str, NDArray[np.generic]]:
+    """Return what is written of one episode, a reading of no frames where there is none."""
+    position, opening = hand or (np.zeros((0, 3)), np.zeros(0))
     return {
         "position_m": position.astype(np.float32),
         "opening": opening.astype(np.float32),
         "task": np.array([episode.task]),
         "seed": np.array([episode.seed]),
         "length": np.array([len(position)]),
-        "error_mm": np.linalg.norm(position - episode.ee_position_m, axis=1).mean(keepdims=True) * 1000,
     }
 
 
-def by_pads(episode: Episode) -> Hand:
-    """Read the hand by its pads in all views together."""
+def by_pads(episode: Episode) -> Hand | None:
+    """Read the hand by its pads in all views together; None where two views hardly ever see them."""
     frames = {camera: np.asarray(video) for camera, video in episode.frames.items()}
-    try:
-        return read_pads(frames, episode.K, episode.T_base_cam, SAWYER)
-    except DataError as error:
-        raise DataError(f"{episode.task} seed {episode.seed}: {error}") from None
+    return read_pads(frames, episode.K, episode.T_base_cam, SAWYER)
 
 
 def by_play(weights: Path, threads: int) -> Callable[[Episode], Hand]:

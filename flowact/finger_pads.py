@@ -51,11 +51,13 @@ SAWYER = Pads(
 
 def read_pads(
     frames: Mapping[str, NDArray[np.uint8]], K: Mapping[str, Floats], T_base_cam: Mapping[str, Floats], pads: Pads
-) -> tuple[Floats, Floats]:
+) -> tuple[Floats, Floats] | None:
     """Return where the hand is, (T, 3) in metres, and how open it is, (T,) 0..1, in videos (T, H, W, 3) by camera.
 
+    Where fewer than two cameras see the pads it is interpolated; None if that is more than half of the frames.
+
     Raises:
-        DataError: fewer than two cameras, or the pads are seen by two of them in fewer than half of the frames.
+        DataError: fewer than two cameras.
     """
     cameras = list(frames)
     if len(cameras) < 2:
@@ -64,7 +66,10 @@ def read_pads(
     second = [blobs(frames[name], *pads.second, near=uv) for name, uv in zip(cameras, first, strict=True)]
     views = [(K[name], T_base_cam[name]) for name in cameras]
     one = triangulate(np.array(first), views)
-    across = _filled(triangulate(np.array(second), views) - one)
+    across = triangulate(np.array(second), views) - one
+    if 2 * np.isfinite(across).all(axis=1).sum() < len(across):
+        return None
+    across = _filled(across)
     middle = _filled(one) + across / 2
     apart = np.linalg.norm(across, axis=1)
     opening = np.clip((apart - pads.closed_m) / (pads.open_m - pads.closed_m), 0.0, 1.0)
@@ -135,9 +140,5 @@ def _nearest(uv: Floats, seen: Bools, views: Sequence[tuple[Floats, Floats]]) ->
 def _filled(values: Floats) -> Floats:
     """Return (T, 3) values, those that are NaN interpolated."""
     known = np.isfinite(values).all(axis=1)
-    if 2 * known.sum() < len(values):
-        raise DataError(
-            f"hand by its pads: expected two cameras to see it in half of {len(values)} frames, found {known.sum()}."
-        )
     t = np.arange(len(values))
     return np.column_stack([np.interp(t, t[known], values[known, k]) for k in range(values.shape[1])])

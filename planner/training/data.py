@@ -157,7 +157,8 @@ def load_tracks(
     """Decode all episodes into memory (about 50 kB a frame and camera at 128 px), camera by camera of each.
 
     An episode need not have all cameras, but one of them. Of episodes of the tasks `unlabelled` only the video is read.
-    With `hands`, every episode that is learnt from has the hand as read there; those held out keep theirs, to measure.
+    With `hands`, every episode that is learnt from has the hand as read there, and those in which it could not be read
+    are passed over; those held out keep theirs, to measure.
 
     Raises:
         DataError: there is no successful demonstration to learn from, no episode of a task in `unlabelled`, or no
@@ -170,9 +171,10 @@ def load_tracks(
         seen = [name for name in cameras if name in episode.frames] or list(cameras)
         task = task_name(episode.task)
         known = task not in videos
-        if hands is not None and known and not held_out.keeps(task, episode.seed):
-            episode = hands.put_into(episode)
-        tracks += [to_track(episode, name, size, held_out, view, cameras.index(name), labelled=known) for name in seen]
+        learnt = known and not held_out.keeps(task, episode.seed)
+        told = hands.put_into(episode) if hands is not None and learnt else episode
+        if told is not None:
+            tracks += [to_track(told, name, size, held_out, view, cameras.index(name), labelled=known) for name in seen]
         tick(index + 1, len(episodes))
     if missing := videos - {track.task for track in tracks}:
         raise DataError(

@@ -23,18 +23,22 @@ Reading = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 @dataclass(frozen=True, eq=False)
 class Hands:
-    """Readings of whole episodes, by task and seed: position (N, 3) in metres and opening (N,) 0..1."""
+    """Readings of episodes, by task and seed: position (N, 3) in metres and opening (N,) 0..1; N = 0 if unreadable."""
 
     readings: Mapping[tuple[str, int], Reading]
 
-    def put_into(self, episode: Episode) -> Episode:
-        """Return the episode with the hand as it was read; what was recorded is not looked at.
+    def put_into(self, episode: Episode) -> Episode | None:
+        """Return the episode with the hand as it was read, None where it could not be: a reading of no frames.
+
+        What was recorded is not looked at.
 
         Raises:
             DataError: there is no reading of it, or one of another length.
         """
         found = self.readings.get((episode.task, episode.seed))
         count = len(next(iter(episode.frames.values())))
+        if found is not None and len(found[0]) == 0:
+            return None
         if found is None or len(found[0]) != count:
             what = "none" if found is None else f"{len(found[0])}"
             raise DataError(

@@ -75,6 +75,16 @@ def test_an_episode_that_was_not_read_is_an_error(hands_file, source_factory):
         tracks_of(Recorded(source_factory(6)), load_hands((hands_file,)))
 
 
+def test_an_episode_in_which_the_hand_could_not_be_read_is_passed_over(hands_file, source_factory):
+    with np.load(hands_file) as file:
+        parts = dict(file)
+    keep = np.repeat(parts["seed"] != 2, parts["length"])
+    parts["position_m"], parts["opening"] = parts["position_m"][keep], parts["opening"][keep]
+    parts["length"] = np.where(parts["seed"] == 2, 0, parts["length"])
+    np.savez(hands_file, **parts)
+    assert len(tracks_of(source_factory(4), load_hands((hands_file,)))) == 3
+
+
 @pytest.mark.parametrize("change", ["missing", "cut", "key", "count", "nan", "nan opening"])
 def test_a_file_that_does_not_hold_readings_is_an_error(hands_file, change):
     with np.load(hands_file) as file:
