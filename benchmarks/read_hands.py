@@ -46,19 +46,18 @@ def main() -> None:
 
 
 def write(data: list[str], read: Callable[[Episode], Hand | None], output: Path) -> None:
-    """Read all episodes that succeeded, the ones a planner learns from, and write what was read."""
+    """Read all episodes that succeeded, the ones a planner learns from, and write what was read; of others, nothing."""
     episodes = open_datasets(data)
     rows: list[dict[str, NDArray[np.generic]]] = []
     errors_mm: list[float] = []
     for number in range(len(episodes)):
         episode = episodes[number]
-        if episode.success:
-            hand = read(episode)
-            rows.append(row(episode, hand))
-            if hand is None:
-                print(f"{episode.task} seed {episode.seed}: the hand is hardly seen, left out", flush=True)
-            else:
-                errors_mm.append(1000 * np.linalg.norm(hand[0] - episode.ee_position_m, axis=1).mean())
+        hand = read(episode) if episode.success else None
+        rows.append(row(episode, hand))
+        if hand is not None:
+            errors_mm.append(1000 * np.linalg.norm(hand[0] - episode.ee_position_m, axis=1).mean())
+        elif episode.success:
+            print(f"{episode.task} seed {episode.seed}: the hand is hardly seen, left out", flush=True)
         if errors_mm and (number % 50 == 49 or number + 1 == len(episodes)):
             middle, mean = np.median(errors_mm), np.mean(errors_mm)
             print(f"{number + 1} of {len(episodes)}: {middle:.1f} mm median, {mean:.1f} mean", flush=True)
