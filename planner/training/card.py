@@ -22,7 +22,7 @@ def _videos(made: Mapping[str, Any]) -> list[str]:
 def _hands(made: Mapping[str, Any]) -> list[str]:
     if made.get("hands") != "read":
         return []
-    return ["Hands were read from the videos by inverse dynamics; those recorded were only measured against."]
+    return ["Hands were read in the videos; those that a robot recorded were only measured against."]
 
 
 def _readout(made: Mapping[str, Any]) -> list[str]:
