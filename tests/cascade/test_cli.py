@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -29,6 +30,23 @@ def cascade(*arguments, cwd, **more):
     return subprocess.run(
         [*CASCADE, *arguments], cwd=cwd, capture_output=True, text=True, env=environment, timeout=280, **more
     )
+
+
+@pytest.fixture
+def here(tmp_path, capsys, monkeypatch):
+    """Run a command in this process, where that makes no difference: a process of its own imports for seconds."""
+    from cascade.cli import app
+
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["cascade", *arguments])
+        with pytest.raises(SystemExit) as stop:
+            app.main()
+        said = capsys.readouterr()
+        return SimpleNamespace(returncode=stop.value.code, stdout=said.out, stderr=said.err)
+
+    return run
 
 
 def fails(done, code, *parts):
@@ -207,23 +225,16 @@ def no_weights(folder):
         (no_folder, 2, ["--runs"]),
     ],
 )
-def test_wrong_input_is_one_clear_error(tmp_path, arguments, code, parts, capsys, monkeypatch):
-    from cascade.cli import app
-
-    monkeypatch.chdir(tmp_path)
-    given = arguments if isinstance(arguments, list) else arguments(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["cascade", *given])
-    with pytest.raises(SystemExit) as stop:
-        app.main()
-    done = capsys.readouterr()
-    assert stop.value.code == code, done.err
-    assert "Traceback" not in done.err
+def test_wrong_input_is_one_clear_error(here, arguments, code, parts):
+    done = here(*(arguments if isinstance(arguments, list) else arguments(Path.cwd())))
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
     for part in parts:
-        assert part in done.err
+        assert part in done.stderr
 
 
-def test_a_video_of_another_scene_is_refused_and_nothing_moves(tmp_path):
-    done = cascade(*short_mp4(tmp_path), "--json", cwd=tmp_path)
+def test_a_video_of_another_scene_is_refused_and_nothing_moves(here, tmp_path):
+    done = here(*short_mp4(tmp_path), "--json")
     assert done.returncode == 4, done.stderr
     document = json.loads(done.stdout)
     assert (document["outcome"], document["steps"]) == ("rejected", 0)

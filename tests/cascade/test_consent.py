@@ -200,6 +200,7 @@ def test_after_a_long_wait_the_scene_is_compared_again(sim, stages, monkeypatch)
     assert looked[:3] == [("plan", "pass"), ("chunk", "pass"), ("plan", "reject")]
 
 
+@pytest.mark.slow  # so do all runs of tests/cascade/test_runtime.py
 def test_the_simulated_rig_moves_without_asking(tmp_path):
     run, _ = compose(instruction="open the door", task="door-open", seed=0, rig="sim", recipe="unipi", planner="oracle")
     result = execute(run, runs=tmp_path)
